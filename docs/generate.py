@@ -1,0 +1,206 @@
+"""Writes what the docs repeat from the program: help texts in cli.md, tables of keys in spec.md, and spec.schema.json.
+
+    python docs/generate.py            make every generated part anew
+    python docs/generate.py --check    change nothing; exit code 1 and one line for each file that is stale
+
+A generated part lies between `<!-- generated: NAME -->` and `<!-- end of generated part -->`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+PART = re.compile(r"(<!-- generated: (?P<name>[^\n]*?) -->\n).*?(<!-- end of generated part -->\n)", re.DOTALL)
+
+EXAMPLES = {
+    "problem": "problem: packing",
+    "options": "options: {particle: 64, box: follows}",
+    "seed": "seed: 7",
+    "data": "data: {X: diabetes.h5:/X, y: [1, 2, 3]}",
+    "parameters": "parameters: {diameter: 0.6, phi: 0.98}",
+    "initial": "initial: {position: start.h5:/position}",
+    "labels": "labels: {orbit: [Earth, Mercury, Halley]}",
+    "transforms": "transforms: {penalty: log}",
+    "solver": "solver: {name: lbfgs, tol: 1e-6}",
+    "solver.name": "solver: newton",
+    "solver.tol": "solver: {tol: 1e-10}",
+    "solver.max_steps": "solver: {max_steps: 500}",
+    "solver.polish": "solver: {polish: false}",
+    "sensitivity": "sensitivity: {of: [energy], wrt: [diameter]}",
+    "sensitivity.of": "sensitivity: {of: [position, energy]}",
+    "sensitivity.wrt": "sensitivity: {wrt: [diameter]}",
+    "sensitivity.products": "sensitivity: {products: [jacobian, {jvp: {growth: {diameter: 1.0}}}]}",
+    "sensitivity.mode": "sensitivity: {mode: adjoint}",
+    "sensitivity.linear_solver": "sensitivity: {linear_solver: cg}",
+    "sensitivity.accuracy": "sensitivity: {accuracy: 1e-8}",
+    "sensitivity.linear_solver.name": "sensitivity: {linear_solver: {name: gmres}}",
+    "sensitivity.linear_solver.tol": "sensitivity: {linear_solver: {name: cg, tol: 1e-12}}",
+    "sensitivity.linear_solver.max_steps": "sensitivity: {linear_solver: {name: cg, max_steps: 5000}}",
+    "value": "parameters: {diameter: {value: 0.6, unit: D}}",
+    "unit": "data: {t: {value: 'decay.h5:/t', unit: s}}",
+    "jvp": "sensitivity: {products: [{jvp: {growth: {diameter: 1.0}}}]}",
+    "vjp": "sensitivity: {products: [{vjp: {first: {x: [1, 0, 0]}}}]}",
+}
+"""One line of a spec for each key; every key must have one."""
+
+SECTIONS = {"": "", "solver": "SolverSpec", "sensitivity": "SensitivitySpec", "sensitivity.linear_solver": "LinearSpec"}
+"""Where each mapping of the spec stands, and the definition in the JSON Schema that describes it."""
+
+
+def main(arguments: list[str]) -> int:
+    """Fill in or check; the exit code."""
+    checking = arguments == ["--check"]
+    if arguments and not checking:
+        sys.stderr.write("usage: python docs/generate.py [--check]\n")
+        return 2
+    pages = {page: filled(page.read_text(encoding="utf-8")) for page in sorted(HERE.glob("*.md"))}
+    stale = []
+    for page, new in {**pages, HERE / "spec.schema.json": schema_text()}.items():
+        old = page.read_text(encoding="utf-8") if page.exists() else None
+        if new != old and checking:
+            stale.append(page.name)
+        elif new != old:
+            page.write_text(new, encoding="utf-8")
+    for name in stale:
+        sys.stderr.write(f"docs/{name} is stale: run 'python docs/generate.py'\n")
+    return 1 if stale else 0
+
+
+def schema_text() -> str:
+    """What `implicit schema` prints."""
+    return printed(["schema"])
+
+
+def filled(text: str) -> str:
+    """A page with its generated parts as they are now."""
+    return PART.sub(lambda part: f"{part[1]}\n{generate(part['name'])}\n{part[3]}", text)
+
+
+def generate(name: str) -> str:
+    """`help COMMAND` or `keys SECTION`, as Markdown."""
+    kind, _, rest = name.partition(" ")
+    match kind:
+        case "help":
+            return f"```text\n{help_text(rest.split())}```\n"
+        case "keys":
+            return keys(rest)
+        case _:
+            raise ValueError(f"no generated part '{name}'")
+
+
+def help_text(command: list[str]) -> str:
+    """What `implicit COMMAND --help` prints on 80 columns."""
+    os.environ["COLUMNS"] = "80"
+    return "".join(f"{line.rstrip()}\n" for line in printed([*command, "--help"]).strip().splitlines())
+
+
+def printed(arguments: list[str]) -> str:
+    """Standard output of a command."""
+    from implicit_cli.cli import main as implicit
+
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        code = implicit(arguments)
+    if code:
+        raise RuntimeError(f"implicit {' '.join(arguments)} ended with {code}")
+    return out.getvalue()
+
+
+def keys(section: str) -> str:
+    """Table of the keys of one mapping: type, default, meaning, example."""
+    rows = ["| key | type | default | meaning | example |", "|---|---|---|---|---|"]
+    for key, entry, needed in properties(section):
+        default = "needed" if needed else default_of(entry)
+        cells = (f"`{key}`", kind_of(entry), default, entry["description"], f"`{EXAMPLES[key]}`")
+        rows.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
+    return "\n".join(rows) + "\n"
+
+
+def default_of(entry: dict[str, Any]) -> str:
+    """A key's default; empty where its meaning says what is taken."""
+    if entry.get("default") is not None:
+        return f"`{shown(entry['default'])}`"
+    return "" if "anyOf" in entry else "`{}`"
+
+
+def properties(section: str) -> list[tuple[str, dict[str, Any], bool]]:
+    """Full key, schema and whether it is needed, for each key of a section; `values` and `products` are mappings inside values."""
+    from implicit_cli.spec import json_schema
+
+    schema = json_schema()
+    defs = schema["$defs"]
+    if section in ("values", "products"):
+        models = [defs["Measured"]] if section == "values" else [defs["Jvp"], defs["Vjp"]]
+        return [
+            (key, {**entry, "description": meaning(model, entry)}, True)
+            for model in models
+            for key, entry in model["properties"].items()
+        ]
+    model = defs[SECTIONS[section]] if section else schema
+    # a mapping for which a bare name may stand is the last of its alternatives
+    model = model["anyOf"][-1] if "anyOf" in model else model
+    needed = model.get("required", [])
+    dot = f"{section}." if section else ""
+    return [(f"{dot}{key}", entry, key in needed) for key, entry in model["properties"].items()]
+
+
+def meaning(model: dict[str, Any], entry: dict[str, Any]) -> str:
+    """A product's own description, else its only key's."""
+    return str(model["description"] if model.get("title") in ("Jvp", "Vjp") else entry["description"])
+
+
+def kind_of(entry: dict[str, Any]) -> str:
+    """The type that a key's schema allows, in words."""
+    match entry:
+        case {"$ref": str(ref)}:
+            return {"Value": "value", "Numbers": "nested list of numbers", "Jvp": "`{jvp: ...}`", "Vjp": "`{vjp: ...}`"}.get(
+                ref.rpartition("/")[2], "mapping, or its `name` alone" if "Sensitivity" not in ref else "mapping"
+            )
+        case {"enum": list(names)}:
+            return " | ".join(f"`{name}`" for name in names)
+        case {"const": name}:
+            return f"`{name}`"
+        case {"anyOf": list(options)}:
+            return " or ".join(dict.fromkeys(kind_of(option) for option in options if option.get("type") != "null"))
+        case {"type": "object", "additionalProperties": {"additionalProperties": _}}:
+            return "mapping of names to mappings of quantities to values"
+        case {"type": "object", "additionalProperties": dict(inner)}:
+            return f"mapping of names to {kind_of(inner)}"
+        case {"type": "array", "items": dict(inner)}:
+            return f"list of {kind_of(inner)}"
+        case {"type": "string", "pattern": _}:
+            return "`file.h5:/path`"
+        case {"type": str(kind)}:
+            return {"string": "text", "boolean": "true or false"}.get(kind, kind) + limits(entry)
+        case _:
+            raise ValueError(f"no words for {entry}")
+
+
+def limits(entry: dict[str, Any]) -> str:
+    """`, above 0, at most 1`, or nothing."""
+    words = {"exclusiveMinimum": "above", "minimum": "at least", "exclusiveMaximum": "below", "maximum": "at most"}
+    return "".join(f", {word} {entry[key]}" for key, word in words.items() if key in entry)
+
+
+def shown(value: Any) -> str:
+    """A default as YAML writes it."""
+    match value:
+        case bool():
+            return str(value).lower()
+        case list():
+            return f"[{', '.join(map(shown, value))}]"
+        case float():
+            return f"{value:g}".replace("e-0", "e-")
+        case _:
+            return str(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,74 @@
+"""The command line: words in, exit codes out.
+
+One module per command; each imports what it needs only when it runs, so that `--help` and a refusal are quick.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from implicit_cli import __version__
+from implicit_cli.cli import check, console, info, problems, run, schema, show
+
+EPILOG = (
+    "Exit codes: 0 all good; 1 finished, but a case failed or missed its accuracy; 2 the input is wrong; "
+    "3 the machine lacks something; 70 a fault of implicit; 130 interrupted."
+)
+
+app = typer.Typer(
+    name="implicit",
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=EPILOG,
+)
+app.command("run")(run.run)
+app.command("check")(check.check)
+app.command("show", short_help="Show what is in a result file.")(show.show)
+app.add_typer(problems.app, name="problems")
+app.command("schema")(schema.schema)
+app.command("info")(info.info)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        sys.stdout.write(f"implicit {__version__}\n")
+        raise typer.Exit
+
+
+Version = Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")]
+
+
+@app.callback()
+def implicit(version: Version = False) -> None:
+    """Sensitivities of anything that is solved, each with an error bound."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line with `arguments` (sys.argv where None) and return its exit code; never raises for a user's mistake."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = _invoke(given or ["--help"])
+        sys.stdout.flush()
+    except BaseException as error:
+        return console.answer(error)
+    return code
+
+
+def _invoke(arguments: list[str]) -> int:
+    command = typer.main.get_command(app)
+    if "_IMPLICIT_COMPLETE" in os.environ:  # the shell asks for completions, and takes what is printed
+        command.main(arguments, prog_name="implicit")
+    try:
+        # Not `command.main`: it has exit codes and messages of its own for broken pipes, interrupts and wrong usage.
+        with command.make_context("implicit", arguments) as context:
+            code = command.invoke(context)
+    except typer.Exit as done:
+        code = done.exit_code
+    return int(code or 0)

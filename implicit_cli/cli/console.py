@@ -1,0 +1,204 @@
+"""What the commands print with: lines, tables and JSON on standard output, progress and errors on standard error."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import shutil
+import sys
+import textwrap
+import traceback
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+import typer
+
+from implicit_cli.errors import ImplicitError, InputError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+# errno values that say something of the machine or of a path's permissions, not of our code.
+_MACHINE = "EACCES EPERM EROFS ENOSPC EDQUOT EFBIG EIO EMFILE ENFILE ENOMEM ENAMETOOLONG ESTALE"
+_ENVIRONMENT = {getattr(errno, name) for name in _MACHINE.split() if hasattr(errno, name)}
+# typer brings click or a copy of it, by version; its usage errors are found from here in either case.
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+
+# Standard output.
+
+
+def line(text: str = "") -> None:
+    """One line on standard output."""
+    sys.stdout.write(f"{text}\n")
+
+
+def write_json(value: Any) -> None:
+    """JSON on standard output; arrays become lists, other objects their text. NaN is an error: JSON has none."""
+
+    def plain(other: Any) -> Any:
+        return other.tolist() if hasattr(other, "tolist") else str(other)
+
+    line(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=plain))
+
+
+def rows(pairs: Iterable[tuple[str, str]]) -> None:
+    """Label and value, one pair a line, values aligned."""
+    table([tuple(pair) for pair in pairs])
+
+
+def table(cells: Sequence[Sequence[str]], header: Sequence[str] = ()) -> None:
+    """Aligned columns; on a terminal the last column wraps, elsewhere a row is a line."""
+    full = [header, *cells] if header else list(cells)
+    if not full:
+        return
+    widths = [max(len(row[column]) for row in full) for column in range(len(full[0]) - 1)]
+    indent = sum(widths) + 2 * len(widths)
+    room = shutil.get_terminal_size().columns - indent if sys.stdout.isatty() else 0
+    for row in full:
+        start = "".join(f"{cell:<{width}}  " for cell, width in zip(row, widths, strict=False))
+        last = textwrap.wrap(row[-1], room, break_long_words=False, break_on_hyphens=False) if room >= 20 else [row[-1]]
+        for number, part in enumerate(last or [""]):
+            line(f"{start if number == 0 else ' ' * indent}{part}".rstrip())
+
+
+# Standard error.
+
+
+def say(text: str) -> None:
+    """One line on standard error."""
+    sys.stderr.write(f"implicit: {text}\n")
+    sys.stderr.flush()
+
+
+class Observing(Protocol):
+    """An observer of a run that starts and stops with a `with` block."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *exception: object) -> None: ...
+    def stage(self, text: str) -> None:
+        """What begins now."""
+
+    def progress(self, step: int, residual: float, tol: float) -> None:
+        """How far the solver is."""
+
+
+def observer(*, quiet: bool, verbose: bool) -> Observing:
+    """Progress on standard error: nothing, a moving bar on a terminal, or plain lines (with every report where `verbose`)."""
+    if not quiet and not verbose and sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+        return _Bar()
+    return _Lines(stages=not quiet, reports=verbose)
+
+
+class _Lines:
+    """A line per stage, for logs and pipes."""
+
+    def __init__(self, *, stages: bool, reports: bool) -> None:
+        self._stages, self._reports = stages, reports
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+    def stage(self, text: str) -> None:
+        if self._stages:
+            say(text)
+
+    def progress(self, step: int, residual: float, tol: float) -> None:
+        if self._reports:
+            say(f"step {step}: residual {residual:.3e}, tolerance {tol:.1e}")
+
+
+class _Bar:
+    """A bar that fills as the residual falls to the tolerance, on a log scale; it leaves no trace."""
+
+    def __init__(self) -> None:
+        self._first = 0.0
+
+    def __enter__(self) -> Self:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+
+        text, detail = TextColumn("{task.description}", markup=False), TextColumn("{task.fields[detail]}", markup=False)
+        console = Console(stderr=True)
+        self._progress: Progress = Progress(SpinnerColumn(), text, BarColumn(), detail, console=console, transient=True)
+        self._progress.start()
+        self._task: TaskID = self._progress.add_task("starting", total=None, detail="")
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._progress.stop()
+
+    def stage(self, text: str) -> None:
+        self._first = 0.0
+        self._progress.reset(self._task, total=None, description=text, detail="")
+
+    def progress(self, step: int, residual: float, tol: float) -> None:
+        self._first = max(self._first, residual) if math.isfinite(residual) else self._first
+        detail = f"step {step}, residual {residual:.1e}, tolerance {tol:.0e}"
+        self._progress.update(self._task, total=1.0, completed=fraction(self._first, residual, tol), detail=detail)
+
+
+def fraction(first: float, residual: float, tol: float) -> float:
+    """Part of the way from the first residual to the tolerance on a log scale, within 0 and 1; 0 where there is no scale."""
+    if residual <= tol:
+        return 1.0
+    if not (0 < tol < first) or not math.isfinite(residual):
+        return 0.0
+    return min(max(math.log(first / residual) / math.log(first / tol), 0.0), 1.0)
+
+
+# The error boundary.
+
+
+def answer(error: BaseException) -> int:
+    """Say what went wrong in the way it deserves, and return the exit code. The one place where an exception ends."""
+    match error:
+        case SystemExit():
+            return error.code if isinstance(error.code, int) else int(error.code is not None)
+        case KeyboardInterrupt() | typer.Abort():
+            say("interrupted")
+            return 130
+        case BrokenPipeError():
+            return _broken_pipe()
+        case InputError():
+            return _lines(error.exit_code, error.messages)
+        case ImplicitError():
+            return _lines(error.exit_code, [str(error)])
+        case _UsageError():
+            return _usage(error)
+        case OSError() if error.errno in _ENVIRONMENT:
+            names = " and ".join(f"'{name}'" for name in (error.filename, error.filename2) if name is not None)
+            return _lines(3, [f"{names}: {error.strerror}" if names else str(error)])
+        case MemoryError():
+            return _lines(3, [f"out of memory{': ' if str(error) else ''}{error}"])
+        case _ if "RESOURCE_EXHAUSTED" in str(error) and type(error).__name__ in ("JaxRuntimeError", "XlaRuntimeError"):
+            return _lines(3, [f"the device is out of memory: {str(error).splitlines()[0]}"])
+    traceback.print_exception(error)
+    say("error: this is a fault of implicit itself; please report it with the lines above")
+    return 70
+
+
+def _lines(code: int, messages: Iterable[str]) -> int:
+    for message in messages:
+        for part in message.splitlines() or [""]:
+            say(f"error: {part}")
+    return code
+
+
+def _usage(error: Any) -> int:
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "implicit"
+    message = " ".join(error.format_message().split()).rstrip(".")
+    return _lines(2, [f"{message}; see '{command} --help'"])
+
+
+def _broken_pipe() -> int:
+    """The reader has gone (`implicit show x.h5 | head`): end as others do, without a word, with the shell's code for SIGPIPE."""
+    # The interpreter flushes standard output once more on its way out; give it somewhere to go.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 141

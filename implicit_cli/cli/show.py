@@ -1,0 +1,275 @@
+"""`implicit show`: a result file as tables a person reads, or as one JSON document."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from implicit_cli.cli.console import write_json
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from implicit_cli.api import CaseSummary, LinearSummary, ProductSummary, QuantitySummary, Summary, UndeterminedSummary
+
+_WIDTH = 100
+"""Columns when the output is not a terminal."""
+
+_DETAILED = 5
+"""Cases that are shown in full; the others have a line in the overview, and everything is in the JSON."""
+
+_ROWS = 30
+"""Rows of the table of derivatives that all products of a case share; three of each are shown in any case."""
+
+_FEW = 4
+_RANGES = 20
+_LONG = 44
+_BREAKABLE = ("case", "derivative", "product", "value", "unit", "meaning", "message")
+
+
+def show(
+    result: Annotated[Path, typer.Argument(help="Result file, as `implicit run` writes it.")],
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")] = False,
+) -> None:
+    """Show what is in a result: status, solution, derivatives with their bounds, certificate, null space, solver."""
+    from implicit_cli import api
+
+    summary = api.show(result)
+    if json:
+        write_json(summary.asdict())
+        return
+    from rich.console import Console
+
+    console = Console(highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = _WIDTH
+    with console.capture() as captured:
+        render(summary, console)
+    # Table cells are padded; a pipe and a transcript are better off without the blanks.
+    text = "".join(f"{line.rstrip()}\n" for line in captured.get().splitlines())
+    sys.stdout.write(text.encode(console.encoding, "replace").decode(console.encoding))
+
+
+def render(summary: Summary, console: Console) -> None:
+    """Print a summary to `console`."""
+    console.print(_text(f"{summary.problem}: {summary.summary}" if summary.summary else summary.problem, "bold"))
+    console.print(_text(f"{summary.path}, format version {summary.format_version}", "dim"))
+    console.print(_text(f"written by {summary.creator} at {summary.created}", "dim"))
+    if len(summary.cases) > 1:
+        table = _table("case", "status", "seconds", "message")
+        for case in summary.cases:
+            row = [_text(case.id), _status(case.status, case.good), _text(f"{sum(case.seconds.values()):.3g}"), _text(case.message)]
+            table.add_row(*row)
+        _section(console, f"{len(summary.cases)} cases", table)
+    for case in summary.cases[:_DETAILED]:
+        _case(case, console)
+    if len(summary.cases) > _DETAILED:
+        console.print(_text(f"\n{len(summary.cases) - _DETAILED} more cases: --json has them all", "dim"))
+
+
+def _case(case: CaseSummary, console: Console) -> None:
+    timing = ", ".join(f"{stage} {seconds:.3g} s" for stage, seconds in case.seconds.items())
+    console.print()
+    console.print(_text(f"case {case.id}: ", "bold") + _status(case.status, case.good) + _text(f", {case.message}"))
+    if timing:
+        console.print(_text(timing, "dim"))
+    if case.parameters:
+        _section(console, "Parameters", _quantities(case.parameters))
+    _section(console, "Solvers", _text(_solver(case)), *(_text(_linear(row)) for row in case.linear))
+    _section(console, "Null space", *map(_text, _null_space(case)))
+    table = _table("constant", "value>", "unit", "provenance", "meaning")
+    for constant in case.certificate:
+        cells = (constant.name, _number(constant.value), constant.unit, constant.provenance, constant.meaning)
+        table.add_row(*map(_text, cells))
+    _section(console, "Certificate", table)
+    _section(console, "Solution and outputs", _quantities((*case.solution, *case.outputs)))
+    # Last, so that what was asked for is what the terminal ends with.
+    if case.products:
+        _section(console, "Products", _products(case.products))
+        _section(console, "Sensitivities, largest first", _entries(case.products, "±" if _encodes(console, "±") else "+/-"))
+
+
+def _quantities(rows: Iterable[QuantitySummary]) -> Table:
+    table = _table("name", "shape", "unit", "value", "meaning")
+    for row in rows:
+        table.add_row(*map(_text, (row.name, _shape(row.shape), row.unit, _value(row), row.doc if row.doc != row.name else "")))
+    return table
+
+
+def _value(row: QuantitySummary) -> str:
+    size = 1
+    for length in row.shape:
+        size *= length
+    if not size:
+        return "empty"
+    if row.value is not None and not row.shape:
+        return _number(row.value)
+    if row.value is not None and len(row.shape) == 1 and size <= _FEW:
+        return f"[{', '.join(map(_number, row.value))}]"
+    return f"norm {_number(row.norm)}, from {_number(row.minimum)} to {_number(row.maximum)}"
+
+
+def _entries(products: Sequence[ProductSummary], sign: str) -> Table:
+    table = _table("derivative", "value>", "bound", "unit", "status")
+    allowed = max(_ROWS // len(products), 3)
+    for product in products:
+        for entry in product.entries[:allowed]:
+            bound = f"{sign} {_upward(entry.bound)}" if entry.bound == entry.bound else "no bound"
+            if product.bound_kind == "estimate" and entry.bound == entry.bound:
+                bound += " (estimate)"
+            cells = (_derivative(product, entry.of, entry.wrt), _number(entry.value), bound, product.unit)
+            table.add_row(*map(_text, cells), _status(product.status, product.good))
+        if product.undetermined:
+            kept = "all" if product.undetermined == product.count else f"{product.undetermined} of {product.count}"
+            table.add_row(_text(f"{_derivative(product)}: {kept} undetermined", "dim"))
+        more = product.more + len(product.entries[allowed:])
+        if more:
+            table.add_row(_text(f"{_derivative(product)}: {more} more", "dim"))
+    return _whole(table)
+
+
+def _products(products: Iterable[ProductSummary]) -> Table:
+    table = _table("product", "shape", "norm>", "worst bound>", "relative>", "kind", "status")
+    for product in products:
+        numbers = (_number(product.norm), _upward(product.bound), _upward(product.relative))
+        kind = product.bound_kind if product.bound == product.bound else "none"
+        cells = (_derivative(product), _shape(product.shape), *numbers, kind)
+        table.add_row(*map(_text, cells), _status(product.status, product.good))
+    return _whole(table)
+
+
+def _derivative(product: ProductSummary, of: str = "", wrt: str = "") -> str:
+    """`d w[bmi] / d log(penalty[s5])`, `d w along all_up`, `d first / d penalty`."""
+    above = of or product.of or product.name
+    return f"d {above} along {product.name}" if product.kind == "jvp" else f"d {above} / d {wrt or product.wrt}"
+
+
+def _null_space(case: CaseSummary) -> list[str]:
+    space = case.null_space
+    lines = [f"dimension {space.dimension}" + (f", gauges: {', '.join(space.gauges)}" if space.gauges else ", no gauges")]
+    lines += [_undetermined(found) for found in space.undetermined]
+    return lines
+
+
+def _undetermined(found: UndeterminedSummary) -> str:
+    count = f"{found.count} of {found.size} components"
+    if not found.axis:
+        return f"{found.reason}: {found.unknown}"
+    part = "" if found.whole else ", some components of each"
+    return f"{found.reason}: {found.unknown}, {len(found.indices)} along {found.axis}: {ranges(found.indices)} ({count}{part})"
+
+
+def ranges(indices: Sequence[int]) -> str:
+    """Increasing indices, compactly: `3-5, 17`; a long list ends with how many ranges were left out."""
+    runs: list[list[int]] = []
+    for index in indices:
+        if runs and index == runs[-1][1] + 1:
+            runs[-1][1] = index
+        else:
+            runs.append([index, index])
+    texts = [str(first) if first == last else f"{first}-{last}" for first, last in runs]
+    if len(texts) > _RANGES:
+        left = sum(last - first + 1 for first, last in runs[_RANGES:])
+        texts = [*texts[:_RANGES], f"and {left} more"]
+    return ", ".join(texts)
+
+
+def _solver(case: CaseSummary) -> str:
+    row = case.solver
+    polish = f" and {_many(row.polish_steps, 'polish step')}" if row.polish_steps else ""
+    steps = f"{_many(row.steps, 'step')}{polish}"
+    return f"{row.name}: {row.status}, {steps}, max |F| = {_number(row.residual)}, tolerance {_number(row.tol)}"
+
+
+def _linear(row: LinearSummary) -> str:
+    outcome = ", ".join(f"{count} {status}" for status, count in row.statuses.items())
+    steps = f", at most {_many(row.steps, 'iteration')}" if row.steps > 1 else ""
+    solves = _many(row.right_hand_sides, "linear solve")
+    return f"{row.direction}: {solves} by {row.method}: {outcome}{steps}, worst relative residual {_upward(row.residual)}"
+
+
+def _many(count: int, word: str) -> str:
+    return f"{count} {word}{'' if count == 1 else 's'}"
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape)) if shape else "scalar"
+
+
+def _number(value: float) -> str:
+    """Six significant digits; NaN as `nan`."""
+    return _exponent(f"{value:.6g}")
+
+
+def _upward(value: float) -> str:
+    """Two significant digits, rounded up so that a bound remains one; `-` where there is none."""
+    from decimal import ROUND_CEILING, Context, Decimal
+
+    if value != value:
+        return "-"
+    if value in (0.0, float("inf")):
+        return f"{value:g}"
+    return _exponent(f"{Context(prec=2, rounding=ROUND_CEILING).create_decimal(Decimal(repr(value))):.1e}")
+
+
+def _exponent(text: str) -> str:
+    """`e-7` for `e-07`."""
+    mantissa, e, exponent = text.partition("e")
+    return f"{mantissa}e{int(exponent)}" if e else text
+
+
+# Rich
+
+
+def _section(console: Console, title: str, *content: Text | Table) -> None:
+    from rich.padding import Padding
+
+    console.print()
+    console.print(_text(title, "bold"))
+    for item in content:
+        console.print(Padding(item, (0, 0, 0, 2), expand=False))
+
+
+def _table(*columns: str) -> Table:
+    """A table without lines; `>` after a heading makes a column of numbers, flush right."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for heading in columns:
+        number = heading.endswith(">")
+        table.add_column(
+            heading.rstrip(">"), justify="right" if number else "left", no_wrap=number or heading not in _BREAKABLE, overflow="fold"
+        )
+    return table
+
+
+def _whole(table: Table) -> Table:
+    """Keep the first column in one piece, so that the others give way, unless that leaves them no room."""
+    first = table.columns[0]
+    first.no_wrap = max((len(str(cell)) for cell in first.cells), default=0) <= _LONG
+    return table
+
+
+def _status(label: str, good: bool) -> Text:
+    return _text(label, "green" if good else "red")
+
+
+def _text(text: str, style: str = "") -> Text:
+    """Text as it is: no markup, and nothing in it that steers a terminal."""
+    from rich.text import Text
+
+    return Text("".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text), style)
+
+
+def _encodes(console: Console, text: str) -> bool:
+    try:
+        text.encode(console.encoding)
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,124 @@
+"""The theorem: if F(x*(theta), theta) = 0 and A is invertible, then A J = -B, with A = dF/dx, B = dF/dtheta, J = dx*/dtheta.
+
+    JVP   J v        A u = -B v            forward, one right-hand side
+    VJP   w' J       A' u = w, -B' u       adjoint, one right-hand side
+    full J           n of the first or m of the second
+    outputs          y = g(x*, theta):     dy/dtheta = g_x J + g_theta
+
+Everything here is on vectors: x in R^d, theta in R^n, y in R^m; `data` is a pytree that is passed as an argument, never captured,
+so that nothing large becomes a constant of a compiled program. Matrices of directions have one column per right-hand side.
+
+Source: Blondel et al., "Efficient and Modular Implicit Differentiation", NeurIPS 2022, arXiv 2105.15183.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from implicit_cli.core.linear import LinearSolver, Solved
+
+Vector = jax.Array
+Matrix = jax.Array
+Map = Callable[[Vector, Vector, Any], Vector]
+
+
+class Point(NamedTuple):
+    """Where everything is evaluated: unknowns x (d,), parameters theta (n,), and the problem's data."""
+
+    x: Vector
+    theta: Vector
+    data: Any
+
+
+class System:
+    """F and g with their derivatives as compiled products; one instance serves every case of equal shapes.
+
+    `F(x, theta, data)` in R^d is the optimality mapping, `g(x, theta, data)` in R^m the outputs (m may be 0). All products take a
+    `Point` and matrices with one column per right-hand side:
+
+        A_matrix(p) = A                 A_times(p, U) = A U            At_times(p, U) = A' U
+        B_times(p, V) = B V             Bt_times(p, U) = B' U
+        F_tangent(p, U, V) = A U + B V                  F_cotangent(p, U) = (A' U, B' U)
+        g_tangent(p, U, V) = g_x U + g_theta V          g_cotangent(p, W) = (g_x' W, g_theta' W)
+
+    `NAME_along(p, delta, ...)` is the derivative of that product when x moves along delta and the matrices stay.
+    """
+
+    def __init__(self, F: Map, g: Map, *, symmetric: bool = False) -> None:
+        F, g = jax.jit(F), jax.jit(g)  # traced once, however many products are made of them
+
+        def A_column(p: Point, u: Vector) -> Vector:
+            return jax.jvp(lambda x: F(x, p.theta, p.data), (p.x,), (u,))[1]
+
+        def B_column(p: Point, v: Vector) -> Vector:
+            return jax.jvp(lambda t: F(p.x, t, p.data), (p.theta,), (v,))[1]
+
+        def A_matrix(p: Point) -> Matrix:
+            return A_times(p, jnp.eye(p.x.size, dtype=p.x.dtype))
+
+        def tangent(f: Map) -> Callable[[Point, Vector, Vector], Vector]:
+            return lambda p, u, v: jax.jvp(lambda x, t: f(x, t, p.data), (p.x, p.theta), (u, v))[1]
+
+        def cotangent(f: Map) -> Callable[[Point, Vector], tuple[Vector, Vector]]:
+            return lambda p, w: jax.vjp(lambda x, t: f(x, t, p.data), p.x, p.theta)[1](w)
+
+        A_times = _columns(A_column, 1)
+        F_tangent, g_tangent = _columns(tangent(F), 2), _columns(tangent(g), 2)
+        F_cotangent, g_cotangent = _columns(cotangent(F), 1), _columns(cotangent(g), 1)
+
+        self.symmetric = symmetric
+        self.F, self.g = F, g
+        self.A_matrix = jax.jit(A_matrix)
+        self.A_times = jax.jit(A_times)
+        self.At_times = self.A_times if symmetric else jax.jit(lambda p, U: F_cotangent(p, U)[0])
+        self.B_times = jax.jit(_columns(B_column, 1))
+        self.Bt_times = jax.jit(lambda p, U: F_cotangent(p, U)[1])
+        self.g_tangent, self.g_cotangent = jax.jit(g_tangent), jax.jit(g_cotangent)
+        self.A_times_along, self.A_matrix_along = _along(A_times), _along(A_matrix)
+        self.F_tangent_along, self.g_tangent_along = _along(F_tangent), _along(g_tangent)
+        self.F_cotangent_along, self.g_cotangent_along = _along(F_cotangent), _along(g_cotangent)
+
+
+def _columns(f: Callable[..., Any], matrices: int) -> Callable[..., Any]:
+    """f on each column of its matrices."""
+    return jax.vmap(f, in_axes=(None, *(1,) * matrices), out_axes=1)
+
+
+def _along(f: Callable[..., Any]) -> Callable[..., Any]:
+    """Derivative of f(p, ...) as x moves along delta."""
+    return jax.jit(lambda p, delta, *a: jax.jvp(lambda x: f(p._replace(x=x), *a), (p.x,), (delta,))[1])
+
+
+class Forward(NamedTuple):
+    """Directions pushed through the solution: `U = J V` (d, k) and `Y = dg/dtheta V` (m, k), with the solve behind them."""
+
+    V: Matrix
+    U: Matrix
+    Y: Matrix
+    solved: Solved
+
+
+class Adjoint(NamedTuple):
+    """Cotangents pulled back: `L = (W_x' J + W_y' dg/dtheta)'` (n, k), `U = A'^-1 (W_x + g_x' W_y)`, and the solve behind it."""
+
+    W_y: Matrix
+    U: Matrix
+    L: Matrix
+    solved: Solved
+
+
+def forward(system: System, p: Point, A: LinearSolver, V: Matrix) -> Forward:
+    """`A U = -B V` and `Y = g_x U + g_theta V`: one linear solve per column of V (n, k)."""
+    solved = A.solve(-system.B_times(p, V))
+    return Forward(V, solved.value, system.g_tangent(p, solved.value, V), solved)
+
+
+def adjoint(system: System, p: Point, A: LinearSolver, W_x: Matrix, W_y: Matrix) -> Adjoint:
+    """`A' U = W_x + g_x' W_y` and `L = -B' U + g_theta' W_y`: one transposed solve per column of W_x (d, k) and W_y (m, k)."""
+    c, c_theta = system.g_cotangent(p, W_y)
+    solved = A.solve(W_x + c, transpose=True)
+    return Adjoint(W_y, solved.value, c_theta - system.Bt_times(p, solved.value), solved)

@@ -1,0 +1,112 @@
+"""What every linear solver has: the problem it solves, null spaces treated alike, and results that carry their status.
+
+A may be singular. With right and left null spaces `Z` and `Y` (orthonormal columns, A Z = 0, A' Y = 0, equal for symmetric A) the
+solver works on the *completed* operator
+
+    A_c = A + s Y Z'
+
+which is regular, equals A on the complement of Z, and maps Z onto Y. So `A_c^-1 (I - Y Y') b`, freed of its part along Z, is the
+minimum-norm solution A^+ b exactly, and nothing outside the null space is shifted. The transposed solve is the mirror image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from implicit_cli.status import Status
+
+Matrix = jax.Array
+
+
+class Spectrum(NamedTuple):
+    """Extreme singular values of A outside its null space, and orthonormal bases of the right (Z) and left (Y) null spaces (d, k).
+
+    `negative` counts negative eigenvalues of a symmetric A (0 otherwise); `computed` is False where the values come from
+    iterations rather than from a factorisation.
+    """
+
+    sigma_min: float
+    sigma_max: float
+    Z: Matrix
+    Y: Matrix
+    negative: int = 0
+    computed: bool = True
+
+    @property
+    def kappa(self) -> float:
+        return self.sigma_max / self.sigma_min if self.sigma_min > 0 else float("inf")
+
+    @property
+    def nullity(self) -> int:
+        return int(self.Z.shape[1])
+
+
+class Solved(NamedTuple):
+    """Solutions (d, k) and the projected right-hand sides they answer, with status, relative residual and steps of each column."""
+
+    value: Matrix
+    rhs: Matrix
+    residual: Matrix
+    status: np.ndarray
+    relative: np.ndarray
+    steps: np.ndarray
+    method: str
+
+
+class LinearSolver(Protocol):
+    """A with everything needed to solve with it, many times."""
+
+    method: str
+
+    @property
+    def spectrum(self) -> Spectrum: ...
+
+    def solve(self, b: Matrix, *, transpose: bool = False) -> Solved:
+        """`A u = b`, or `A' u = b`, for each column of b (d, k): the minimum-norm solution, of the part of b in the range."""
+
+
+class Operator(NamedTuple):
+    """A at a point p as products `A_times(p, U)` and `At_times(p, U)`, (d, k) -> (d, k): they define the residual that is reported.
+
+    p is an argument of the products, not captured by them, so that compiled programs are shared by all cases.
+    """
+
+    A_times: Callable[[Any, Matrix], Matrix]
+    At_times: Callable[[Any, Matrix], Matrix]
+    p: Any
+    d: int
+    symmetric: bool
+
+    def times(self, U: Matrix, *, transpose: bool = False) -> Matrix:
+        return (self.At_times if transpose else self.A_times)(self.p, U)
+
+
+def project_out(Z: Matrix, b: Matrix) -> Matrix:
+    """b without its part along the columns of Z; twice, because once leaves rounding of the size of what was removed."""
+    if Z.shape[1] == 0:
+        return b
+    b = b - Z @ (Z.T @ b)
+    return b - Z @ (Z.T @ b)
+
+
+def report(
+    u: Matrix, b: Matrix, residual: Matrix, steps: Any, failed: Any, *, tol: float, method: str, size_of_A: float = 0.0
+) -> Solved:
+    """Judge each column by its recomputed residual; the solver's own word (`failed`) only ever makes a status worse.
+
+    A column is good where |residual| <= tol (|b| + size_of_A |u|). With size_of_A = 0 that is relative to b, as for an iteration;
+    with |A| it is a small backward error, which is all that a factorisation of an ill-conditioned A can promise.
+    """
+    scale = np.asarray(jnp.linalg.norm(b, axis=0))
+    allowed = tol * (scale + size_of_A * np.asarray(jnp.linalg.norm(u, axis=0)))
+    size = np.asarray(jnp.linalg.norm(residual, axis=0))
+    relative = np.divide(size, scale, out=np.zeros_like(size), where=scale > 0)
+    finite = np.asarray(jnp.all(jnp.isfinite(u), axis=0))
+    bad = ~finite | (size > allowed) | np.asarray(failed, dtype=bool)
+    status = np.where(bad, int(Status.LINEAR_SOLVE_FAILED), int(Status.OK)).astype(np.int8)
+    return Solved(u, b, residual, status, relative, np.broadcast_to(np.asarray(steps, dtype=np.int64), status.shape), method)

@@ -1,0 +1,172 @@
+"""Between the problem's named arrays and the theorem's vectors: x in R^d, lambda in R^n (transformed parameters), y in R^m.
+
+Parameters that are not differentiated travel with the data, so that they too are arguments of the compiled programs.
+"""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from collections.abc import Mapping, Sequence
+from itertools import accumulate, pairwise
+from math import prod
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from implicit_cli.core.conditions import Condition
+from implicit_cli.core.implicit import Point, System
+from implicit_cli.core.solvers import Goal
+from implicit_cli.core.transforms import TRANSFORMS
+from implicit_cli.engine.bind import Array, BoundProblem
+from implicit_cli.errors import PluginError
+from implicit_cli.problem import Data, Output, Parameter, Unknown
+
+
+class Layout:
+    """Named arrays laid end to end in one vector."""
+
+    def __init__(self, names: Sequence[str], shapes: Mapping[str, tuple[int, ...]]) -> None:
+        self.names = tuple(names)
+        self.shapes = {name: shapes[name] for name in names}
+        ends = list(accumulate((prod(shapes[name]) for name in names), initial=0))
+        self.slices = {name: slice(a, b) for name, (a, b) in zip(names, pairwise(ends), strict=True)}
+        self.size = ends[-1]
+
+    def split(self, vector: Any) -> dict[str, Any]:
+        """The named arrays in a vector (size,)."""
+        return {name: vector[where].reshape(self.shapes[name]) for name, where in self.slices.items()}
+
+    def join(self, arrays: Mapping[str, Any]) -> Any:
+        """The vector of named arrays; what is missing is zero."""
+        parts = [jnp.ravel(jnp.asarray(arrays.get(name, jnp.zeros(self.shapes[name])), dtype=float)) for name in self.names]
+        return jnp.concatenate(parts) if parts else jnp.zeros(0)
+
+    def mask(self, masks: Mapping[str, Any]) -> Array:
+        """Boolean vector of named masks; what is missing is False."""
+        flat = np.zeros(self.size, dtype=bool)
+        for name, where in self.slices.items():
+            if name in masks:
+                flat[where] = np.broadcast_to(np.asarray(masks[name], dtype=bool), self.shapes[name]).ravel()
+        return flat
+
+
+class Vectors:
+    """A bound problem as F(x, lambda, data) and g(x, lambda, data) on vectors, compiled once for all cases of these shapes."""
+
+    def __init__(self, bound: BoundProblem) -> None:
+        problem = bound.problem
+        self.bound, self.problem = bound, problem
+        self.condition: Condition = problem.condition()
+        self.x = Layout(bound.names(Unknown), bound.shapes)
+        self.theta = Layout(bound.wrt, bound.shapes)
+        self.outputs = list(bound.names(Output))
+        self.y = Layout(self.outputs, bound.shapes)
+        self._transforms = {name: TRANSFORMS[bound.variables[name].transform] for name in bound.names(Parameter)}
+        self._X = _letter("x", bound.names(Unknown))
+        self._Theta = _letter("theta", bound.names(Parameter))
+        self._Data = _letter("data", bound.names(Data))
+        self.data = (
+            self._Data(**{name: jnp.asarray(value) for name, value in bound.data.items()}),
+            {name: jnp.asarray(value) for name, value in bound.parameters.items() if name not in bound.wrt},
+        )
+        self.start = jnp.concatenate(
+            [jnp.ravel(self._transforms[name].to_lambda(jnp.asarray(bound.parameters[name]))) for name in bound.wrt]
+            or [jnp.zeros(0)]
+        )
+        self._check()
+        self.system = System(self._F, self._g, symmetric=self.condition.symmetric)
+        f, T = self.condition.objective, self.condition.mapping
+        self.goal = Goal(self.system.F, self._scalar(f) if f else None, self._vector(T) if T else None)
+
+    # Named views
+
+    def named_x(self, x: Any) -> Any:
+        return self._X(**self.x.split(x))
+
+    def named_theta(self, vector: Any, data: Any) -> Any:
+        """theta = p(lambda), with the parameters that stay."""
+        moved = {name: self._transforms[name].to_theta(value) for name, value in self.theta.split(vector).items()}
+        return self._Theta(**data[1], **moved)
+
+    def slope(self, vector: Any) -> Any:
+        """dtheta/dlambda of the parameters asked for, entry by entry (n,)."""
+        moved = {name: jax.grad(lambda v, f=transform.to_theta: jnp.sum(f(v))) for name, transform in self._transforms.items()}
+        return self.theta.join({name: moved[name](value) for name, value in self.theta.split(vector).items()})
+
+    def arguments(self, p: Point) -> tuple[Any, Any, Any]:
+        """(x, theta, data) as the problem's methods want them."""
+        return self.named_x(p.x), self.named_theta(p.theta, p.data), p.data[0]
+
+    def initial(self, seed: int) -> jax.Array:
+        """Initial guess: the spec's, else the problem's, else the declared fill value."""
+        _, theta, data = self.arguments(Point(jnp.zeros(self.x.size), self.start, self.data))
+        declared = self.problem.declared(Unknown)
+        guess: dict[str, Any] = {name: np.full(self.x.shapes[name], declared[name].initial) for name in self.x.names}
+        own = dict(self.problem.initial(theta, data, jax.random.key(seed)))
+        for name, value in own.items():
+            if name not in guess or jnp.shape(value) != self.x.shapes[name]:
+                raise PluginError(
+                    f"{type(self.problem).__name__}.initial: '{name}' has shape {jnp.shape(value)}, "
+                    f"declared: {self.x.shapes.get(name, 'no such unknown')}"
+                )
+        return self.x.join(guess | own | dict(self.bound.initial))
+
+    # Vector functions
+
+    def _F(self, x: Any, theta: Any, data: Any) -> Any:
+        return self._vector(self.condition.F)(x, theta, data)
+
+    def _vector(self, f: Any) -> Any:
+        return lambda x, theta, data: self.x.join(f(*self.arguments(Point(x, theta, data)))._asdict())
+
+    def _scalar(self, f: Any) -> Any:
+        return lambda x, theta, data: f(*self.arguments(Point(x, theta, data)))
+
+    def _g(self, x: Any, theta: Any, data: Any) -> Any:
+        return self.y.join(self.problem.outputs(*self.arguments(Point(x, theta, data)))) if self.outputs else jnp.zeros(0)
+
+    # The problem against its own declaration
+
+    def _check(self) -> None:
+        """Shapes of F and outputs, found by abstract evaluation: no work is done."""
+        cls = type(self.problem).__name__
+        p = Point(jnp.zeros(self.x.size), self.start, self.data)
+
+        def evaluate(label: str, f: Any) -> Any:
+            try:
+                return jax.eval_shape(lambda q: f(*self.arguments(q)), p)
+            except Exception as error:
+                first = str(error).strip().splitlines()[0] if str(error).strip() else ""
+                raise PluginError(f"{cls}: {label} raised {type(error).__name__}: {first}{_place(error)}") from error
+
+        F = evaluate(f"its {self.condition.kind} condition", self.condition.F)
+        if not hasattr(F, "_asdict"):
+            raise PluginError(
+                f"{cls}: its condition returned {type(F).__name__}, expected x with each unknown replaced: x._replace(...)"
+            )
+        self._compare(f"{cls}: F", {name: leaf.shape for name, leaf in F._asdict().items()}, self.x)
+        outputs = dict(evaluate("outputs()", self.problem.outputs))
+        self._compare(f"{cls}.outputs", {name: leaf.shape for name, leaf in outputs.items()}, self.y)
+
+    @staticmethod
+    def _compare(what: str, found: Mapping[str, tuple[int, ...]], expected: Layout) -> None:
+        if set(found) != set(expected.names):
+            raise PluginError(f"{what} gives {sorted(found)}, declared: {sorted(expected.names)}")
+        for name, shape in found.items():
+            if shape != expected.shapes[name]:
+                raise PluginError(f"{what}: '{name}' has shape {shape}, declared: {expected.shapes[name]}")
+
+
+def _letter(name: str, fields: Sequence[str]) -> Any:
+    """The named tuple in which a problem's methods receive one of the theorem's letters."""
+    return namedtuple(name, fields)
+
+
+def _place(error: BaseException) -> str:
+    """File and line of the innermost frame of an exception."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return "" if trace is None else f" ({trace.tb_frame.f_code.co_filename.rsplit('/', 1)[-1]}:{trace.tb_lineno})"

@@ -1,0 +1,30 @@
+"""Specs and their inputs: YAML and HDF5 become frozen models and NumPy arrays. Imports neither JAX nor h5py."""
+
+from typing import Any
+
+from implicit_cli.spec.grammar import DirectionSpec, JacobianSpec
+from implicit_cli.spec.load import LoadedSpec, load_spec
+from implicit_cli.spec.model import LinearSpec, RunSpec, SensitivitySpec, SolverSpec
+from implicit_cli.spec.values import LoadedValue, read_value
+
+__all__ = [
+    "DirectionSpec",
+    "JacobianSpec",
+    "LinearSpec",
+    "LoadedSpec",
+    "LoadedValue",
+    "RunSpec",
+    "SensitivitySpec",
+    "SolverSpec",
+    "json_schema",
+    "load_spec",
+    "read_value",
+]
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) that every valid spec fulfils."""
+    # Imported here, so that `python -m implicit_cli.spec.schema` does not find its module imported before it runs.
+    from implicit_cli.spec import schema
+
+    return schema.json_schema()

@@ -1,0 +1,192 @@
+"""What a spec may say, as frozen models; the description of each field is the text of the JSON Schema and of the spec reference.
+
+A model that is dumped is a valid spec again, with every default filled in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    PlainSerializer,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
+from typing_extensions import TypeAliasType
+
+from implicit_cli.spec import grammar
+from implicit_cli.spec.grammar import DirectionSpec, JacobianSpec
+
+V = TypeVar("V")
+Solver = Literal["auto", "fire", "fixed_point", "lbfgs", "newton"]
+LinearSolver = Literal["auto", "lu", "cholesky", "cg", "gmres", "bicgstab"]
+Transform = Literal["identity", "log", "log10", "logit", "softplus"]
+
+
+class _Strict(BaseModel):
+    """Unknown keys are refused, a boolean is no number, a number with a point is no count, and nothing is NaN or infinite."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class _Named(_Strict):
+    """A model for which its bare name may stand."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, given: Any) -> Any:
+        return {"name": given} if isinstance(given, str) else given
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        full = handler.resolve_ref_schema(handler(core_schema))
+        return {"anyOf": [full["properties"]["name"], full]}
+
+
+class _Checked:
+    """A check of ours in place of pydantic's, which freezes what it takes; `thaw` undoes that in a dump.
+
+    `written` is what a spec may say there, and only makes the JSON Schema.
+    """
+
+    def __init__(self, check: Callable[[Any], Any], written: Any, thaw: Callable[[Any], Any] = grammar.thaw) -> None:
+        self.check, self.written, self.thaw = check, written, thaw
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_wrap_validator_function(
+            lambda given, _: self.check(given),
+            handler.generate_schema(self.written),
+            serialization=core_schema.plain_serializer_function_ser_schema(self.thaw),
+        )
+
+
+Table = Annotated[Mapping[str, V], AfterValidator(MappingProxyType), PlainSerializer(grammar.thaw)]
+Names = Annotated[
+    tuple[str, ...] | None,
+    _Checked(grammar.names, Annotated[list[str], Field(min_length=1, json_schema_extra={"uniqueItems": True})] | None),
+]
+Reference = Annotated[
+    str,
+    Field(pattern=grammar.REFERENCE, description="HDF5 reference 'file.h5:/path'; the file is looked for beside the spec"),
+]
+Numbers = TypeAliasType(
+    "Numbers",
+    "Annotated[list[float | Numbers], Field(min_length=1, description='Nested list of numbers, equally long in every row')]",
+)
+
+
+class Measured(_Strict):
+    """A value with its unit, which must be the unit that the problem declares."""
+
+    value: float | Numbers | Reference = Field(description="number, nested list of numbers, or HDF5 reference")
+    unit: str = Field(min_length=1, description="symbol of the unit, '1' where there is none")
+
+
+Value = TypeAliasType(
+    "Value",
+    Annotated[
+        Any,
+        _Checked(grammar.value, float | Numbers | Reference | Measured),
+        Field(description="A number (fills the declared shape), a nested list, an HDF5 reference, or one of these with a unit"),
+    ],
+)
+Labels = Annotated[
+    str | tuple[str, ...],
+    _Checked(grammar.labels, Annotated[list[str], Field(min_length=1)] | Reference),
+]
+OptionValue = Annotated[bool | int | float | str, _Checked(grammar.option, bool | int | float | str)]
+Parts = Annotated[dict[str, Value], Field(min_length=1, description="value by quantity; what is left out is zero")]
+Directions = Annotated[dict[str, Parts], Field(min_length=1, description="directions, by a name of your choice")]
+
+
+class Jvp(_Strict):
+    """Derivatives along directions of the parameters, J v: one linear solve for each."""
+
+    jvp: Directions
+
+
+class Vjp(_Strict):
+    """Derivatives of cotangents on unknowns and outputs, w' J: one linear solve for each."""
+
+    vjp: Directions
+
+
+Products = Annotated[
+    tuple[JacobianSpec | DirectionSpec, ...],
+    _Checked(grammar.products, list[Literal["jacobian"] | Jvp | Vjp], grammar.thaw_products),
+]
+
+
+def _nothing() -> Mapping[str, Any]:
+    return MappingProxyType({})
+
+
+class SolverSpec(_Named):
+    """How F(x, theta) = 0 is solved; a bare string is the solver's name."""
+
+    name: Solver = Field(default="auto", description="forward solver; auto: the problem's own, else by the kind of condition")
+    tol: float = Field(default=1e-8, gt=0, description="largest |F| that counts as solved, in the units of F")
+    max_steps: int = Field(default=10_000, ge=1, description="steps after which the solver gives up")
+    polish: bool = Field(default=True, description="Newton steps after the solver, down to rounding")
+
+
+class LinearSpec(_Named):
+    """How A u = b is solved; a bare string is the method's name."""
+
+    name: LinearSolver = Field(default="auto", description="method; auto: dense where A is small, else iterative, by symmetry")
+    tol: float = Field(default=1e-10, gt=0, lt=1, description="largest |A u - b| / |b| that counts as solved")
+    max_steps: int | None = Field(
+        default=None, ge=1, description="steps of an iterative method; left out: 10 per unknown, at least 1000"
+    )
+
+
+class SensitivitySpec(_Strict):
+    """Which derivatives, and how well."""
+
+    of: Names = Field(default=None, description="unknowns and outputs to differentiate; left out: all")
+    wrt: Names = Field(default=None, description="parameters to differentiate with respect to; left out: all")
+    products: Products = Field(
+        default_factory=lambda: (JacobianSpec(),),
+        description="jacobian, {jvp: {NAME: {PARAMETER: VALUE}}} and {vjp: {NAME: {QUANTITY: VALUE}}}; an empty list only solves",
+        json_schema_extra={"default": ["jacobian"]},
+    )
+    mode: Literal["auto", "forward", "adjoint"] = Field(
+        default="auto", description="one solve per parameter component (forward) or per output component (adjoint); auto: the fewer"
+    )
+    linear_solver: LinearSpec = Field(default_factory=LinearSpec, description="linear solver of the derivatives")
+    accuracy: float = Field(
+        default=1e-6, gt=0, le=1, description="largest bound allowed on a column of a derivative, relative to its largest column"
+    )
+
+
+class RunSpec(_Strict):
+    """One problem, what goes into it, how it is solved, and which derivatives are wanted."""
+
+    problem: str = Field(min_length=1, description="name of an installed problem, or './file.py:Class' relative to the spec")
+    options: Table[OptionValue] = Field(default_factory=_nothing, description="the problem's fixed choices, by name")
+    seed: int = Field(default=0, ge=0, description="seed of everything random")
+    data: Table[Value] = Field(default_factory=_nothing, description="what the problem is given, by name")
+    parameters: Table[Value] = Field(default_factory=_nothing, description="what is differentiated with respect to, by name")
+    initial: Table[Value] = Field(default_factory=_nothing, description="initial guess, by unknown")
+    labels: Table[Labels] = Field(
+        default_factory=_nothing,
+        description="names of the entries of a dimension: a list, or an HDF5 reference",
+    )
+    transforms: Table[Transform] = Field(
+        default_factory=_nothing,
+        description="map p of theta = p(lambda) by parameter; derivatives are then with respect to lambda",
+    )
+    solver: SolverSpec = Field(default_factory=SolverSpec, description="how the problem is solved")
+    sensitivity: SensitivitySpec = Field(default_factory=SensitivitySpec, description="which derivatives, and how well")
+
+
+__all__ = ["DirectionSpec", "JacobianSpec", "LinearSpec", "RunSpec", "SensitivitySpec", "SolverSpec"]

@@ -1,0 +1,53 @@
+"""What can become of a case, of a solve and of one right-hand side. Every status says its cause and its cure.
+
+The numbers are stored in result files: a member may be added, never renumbered.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Status(IntEnum):
+    """Outcome of a case, a forward solve or one linear solve (docs/theory.md)."""
+
+    OK = 0
+    PARTIAL = 1
+    NOT_CONVERGED = 2
+    SINGULAR = 3
+    NONDIFFERENTIABLE = 4
+    LINEAR_SOLVE_FAILED = 5
+    ACCURACY_NOT_MET = 6
+    NO_CERTIFICATE = 7
+    NOT_A_MINIMUM = 8
+    NOT_FINITE = 9
+
+    @property
+    def label(self) -> str:
+        """Lower-case name, as tables and JSON print it."""
+        return self.name.lower()
+
+    @property
+    def good(self) -> bool:
+        """True where every number that is not NaN can be relied on; decides between exit codes 0 and 1."""
+        return self in (Status.OK, Status.PARTIAL)
+
+    @property
+    def text(self) -> str:
+        """Cause and cure in one sentence."""
+        return _TEXTS[self]
+
+
+_TEXTS = {
+    Status.OK: "solved, differentiated and certified",
+    Status.PARTIAL: "some components are not determined by the problem: their derivatives are NaN, all others hold",
+    Status.NOT_CONVERGED: "the solver stopped above its tolerance: raise solver.max_steps, start closer, or try another solver",
+    Status.SINGULAR: "dF/dx is singular here (a fold, a bifurcation or a floppy solution): the derivative does not exist and is "
+    "NaN; move the parameters away from this point",
+    Status.NONDIFFERENTIABLE: "the solution sits on a kink of F, where left and right derivatives differ: move the parameters",
+    Status.LINEAR_SOLVE_FAILED: "a linear solve missed its tolerance: choose another sensitivity.linear_solver, or 'auto'",
+    Status.ACCURACY_NOT_MET: "the bound is larger than sensitivity.accuracy asks: tighten solver.tol, or accept a looser accuracy",
+    Status.NO_CERTIFICATE: "the solution is too rough for a bound (Newton-Kantorovich h >= 1/2): tighten solver.tol",
+    Status.NOT_A_MINIMUM: "the stationary point is a saddle or a maximum: start elsewhere or minimise further",
+    Status.NOT_FINITE: "the solver met NaN or infinity: check the data and the initial guess",
+}

@@ -1,0 +1,201 @@
+"""The names, units and versions of the result file, and nothing else: no HDF5 and no numbers are read or written here.
+
+`docs/file-format.md` says the same in prose; a change here is a change there. A change that an older reader would take for
+something else raises `FORMAT_VERSION`; a new optional dataset does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+from urllib.parse import unquote
+
+import numpy as np
+
+from implicit_cli.result import Variable
+from implicit_cli.status import Status
+
+FORMAT = "implicit-result"
+FORMAT_VERSION = 1
+CREATOR = "implicit-cli"
+
+CASE = "case"
+ITERATION = "iteration"
+GAUGE = "gauge"
+
+CHECKSUM = "checksum"
+CHECKSUM_MARK = b"implicit-result sha256 "
+CHECKSUM_LENGTH = 64
+"""`/checksum` holds the mark, then the SHA-256 of the file in hexadecimal, taken with these 64 characters set to 0.
+
+The mark makes it findable without an HDF5 library, for old ones may crash on damaged files.
+"""
+
+SPEC = "spec"
+INPUTS = "inputs"
+CASES = "cases"
+PARAMETERS = "cases/parameters"
+SECONDS = "cases/seconds"
+SOLUTION = "solution"
+OUTPUTS = "outputs"
+CERTIFICATE = "certificate"
+CERTIFICATE_PROVENANCE = "certificate/provenance"
+SOLVER = "diagnostics/solver"
+LINEAR = "diagnostics/linear"
+NULL_SPACE = "diagnostics/null_space"
+UNDETERMINED = "diagnostics/null_space/undetermined"
+PRODUCTS = "diagnostics/products"
+CONVERGENCE = "convergence"
+PROVENANCE = "provenance"
+
+VALUES = {"jacobian": "sensitivity", "jvp": "jvp", "vjp": "vjp"}
+"""Group of the values of each kind of product."""
+
+ENCODINGS = {
+    "": "result",
+    SPEC: "text",
+    INPUTS: "quantities",
+    CASES: "cases",
+    PARAMETERS: "quantities",
+    SECONDS: "seconds",
+    SOLUTION: "quantities",
+    OUTPUTS: "quantities",
+    "sensitivity": "jacobian",
+    "jvp": "jvp",
+    "vjp": "vjp",
+    CERTIFICATE: "certificate",
+    CERTIFICATE_PROVENANCE: "certificate-provenance",
+    "certificate/jacobian": "bound",
+    "certificate/jvp": "bound",
+    "certificate/vjp": "bound",
+    "diagnostics": "diagnostics",
+    SOLVER: "solver",
+    LINEAR: "linear",
+    NULL_SPACE: "null-space",
+    UNDETERMINED: "masks",
+    PRODUCTS: "product-status",
+    CONVERGENCE: "convergence",
+    PROVENANCE: "text",
+}
+"""`encoding-type` of a group and of all groups below it, up to the next entry; `ENCODING_VERSION` counts changes to one of them."""
+ENCODING_VERSION = "1"
+
+CONSTANTS = {
+    "sigma_min": "smallest singular value of A = dF/dx outside its null space",
+    "sigma_max": "largest singular value of A = dF/dx",
+    "kappa": "condition number of A = dF/dx outside its null space",
+    "step": "length of the Newton step at the computed solution",
+    "h": "Newton-Kantorovich number; below 1/2 a root exists within radius",
+    "radius": "distance to the exact solution, at most (2-norm over all unknowns)",
+    "margin": "distance to the nearest kink of F (2-norm over all unknowns)",
+}
+"""Certificate constants, in the order of `result.Certificate`, and their long names."""
+
+PARTS = {
+    "bound": "error of a column in the 2-norm, at most",
+    "truncation": "part of the bound: the solution is known to its radius only",
+    "linear": "part of the bound: residual of the linear solve",
+    "rounding": "part of the bound: floating-point arithmetic",
+}
+"""Datasets of a bound and their long names; `bound` is `result.Bound.total`."""
+
+ABSENT = -1
+"""Status code, and count, where a padded array has nothing."""
+
+_WRT = {"identity": "{}", "log": "log({})", "log10": "log10({})", "logit": "logit({})", "softplus": "softplus^-1({})"}
+
+
+def component(name: str, taken: Iterable[str] = ()) -> str:
+    """`name` as one component of an HDF5 path: `/`, `%`, a lone `.` or `..`, and the first letter of a `taken` name become %XX."""
+    special = "/%\0." if name in (".", "..") else "/%\0"
+    escaped = "".join(f"%{ord(letter):02X}" if letter in special else letter for letter in name)
+    if escaped in taken:
+        return f"%{ord(escaped[0]):02X}{escaped[1:]}"
+    return escaped
+
+
+def original(part: str) -> str:
+    """The name that `component` was given."""
+    return unquote(part)
+
+
+def encoding(path: str) -> str:
+    """`encoding-type` of the group at `path` (relative to the root): that of the nearest entry of `ENCODINGS` above it."""
+    while path not in ENCODINGS:
+        path = path.rpartition("/")[0]
+    return ENCODINGS[path]
+
+
+def product_path(kind: str, name: str, of: str, wrt: str) -> str:
+    """Where a product is below `VALUES[kind]`, `certificate/<kind>` and `diagnostics/products/<group>`, in this order.
+
+    A jacobian is at `<of>/<wrt>`, a jvp at `<name>/<of>`, a vjp at `<name>/<wrt>`.
+    """
+    if kind == "jacobian":
+        return f"{component(of)}/{component(wrt)}"
+    return f"{component(name)}/{component(of if kind == 'jvp' else wrt, (DIRECTION,))}"
+
+
+DIRECTION = "direction"
+"""Group beside the values of a jvp or vjp that holds the direction or cotangent."""
+
+
+def value_path(kind: str, name: str, of: str, wrt: str) -> str:
+    """Dataset of a product's value."""
+    return f"{VALUES[kind]}/{product_path(kind, name, of, wrt)}"
+
+
+def status_path(kind: str, name: str, of: str, wrt: str) -> str:
+    """Dataset of a product's status: the value's path below `diagnostics/products`."""
+    return f"{PRODUCTS}/{value_path(kind, name, of, wrt)}"
+
+
+def bound_path(kind: str, name: str, of: str, wrt: str) -> str:
+    """Group of a product's bound and its parts."""
+    return f"{CERTIFICATE}/{kind}/{product_path(kind, name, of, wrt)}"
+
+
+def direction_path(kind: str, name: str, quantity: str) -> str:
+    """Dataset of a direction's (jvp) or cotangent's (vjp) part."""
+    return f"{VALUES[kind]}/{component(name)}/{DIRECTION}/{component(quantity)}"
+
+
+def wrt_label(variable: Variable, entry: str = "") -> str:
+    """What a derivative is taken with respect to: `penalty`, or `log(penalty[s5])` for a transformed parameter's `entry`."""
+    return _WRT[variable.transform].format(f"{variable.name}{entry}")
+
+
+def wrt_unit(variable: Variable) -> str:
+    """Unit of what a derivative is taken with respect to: a transformed parameter is a plain number."""
+    return variable.unit if variable.transform == "identity" else "1"
+
+
+def quotient(above: str, below: str) -> str:
+    """Unit of a derivative, `above` over `below`, in the notation of UDUNITS."""
+    if below == "1":
+        return above
+    if above == below:
+        return "1"
+    return f"{above}/{below if below.replace('_', '').isalpha() else f'({below})'}"
+
+
+def common_unit(variables: Iterable[Variable]) -> str:
+    """The unit that all have in common, else "1"."""
+    units = {variable.unit for variable in variables}
+    return units.pop() if len(units) == 1 else "1"
+
+
+def status_flags(*, padded: bool = False) -> dict[str, Any]:
+    """The CF attributes that explain status codes; `padded` adds `absent` for the entries that a ragged array lacks."""
+    codes = [(ABSENT, "absent")] if padded else []
+    codes += [(int(status), status.label) for status in Status]
+    return {"flag_values": np.array([code for code, _ in codes], np.int8), "flag_meanings": " ".join(label for _, label in codes)}
+
+
+def unique(name: str, taken: Callable[[str], bool]) -> str:
+    """`name` if it is free, else `name_2`, `name_3`, ..."""
+    free, count = name, 1
+    while taken(free):
+        count += 1
+        free = f"{name}_{count}"
+    return free

@@ -1,0 +1,161 @@
+"""The error boundary, tables, JSON, and the bar."""
+
+from __future__ import annotations
+
+import errno
+import io
+import math
+import sys
+
+import pytest
+import typer
+from hypothesis import given
+from hypothesis import strategies as st
+
+from implicit_cli import api
+from implicit_cli.cli import console
+from implicit_cli.errors import EnvironmentProblem, Interrupted, PluginError
+
+
+class JaxRuntimeError(RuntimeError):
+    """Named as JAX names it."""
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "lines"),
+    [
+        (PluginError(["a.yaml:1:2: x", "a.yaml:3:4: y"]), 2, ["error: a.yaml:1:2: x", "error: a.yaml:3:4: y"]),
+        (EnvironmentProblem("no GPU"), 3, ["error: no GPU"]),
+        (Interrupted("stopped"), 130, ["error: stopped"]),
+        (KeyboardInterrupt(), 130, ["interrupted"]),
+        (typer.Abort(), 130, ["interrupted"]),
+        (PermissionError(errno.EACCES, "Permission denied", "/x/y.h5"), 3, ["error: '/x/y.h5': Permission denied"]),
+        (OSError(errno.ENOSPC, "No space left on device", "a", None, "b"), 3, ["error: 'a' and 'b': No space left on device"]),
+        (OSError(errno.EROFS, "Read-only file system"), 3, ["error: [Errno 30] Read-only file system"]),
+        (MemoryError(), 3, ["error: out of memory"]),
+        (MemoryError("Unable to allocate 9 TiB"), 3, ["error: out of memory: Unable to allocate 9 TiB"]),
+        (
+            JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\nmore"),
+            3,
+            ["error: the device is out of memory: RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes."],
+        ),
+        (typer.BadParameter("x is not y."), 2, ["error: Invalid value: x is not y; see 'implicit schema --help'"]),
+    ],
+)
+def test_what_is_not_our_fault_has_a_line_and_no_traceback(implicit, monkeypatch, error, code, lines):
+    monkeypatch.setattr(api, "schema", raising(error))
+    done = implicit("schema")
+    assert (done.code, done.out) == (code, "")
+    assert done.err.splitlines() == [f"implicit: {line}" for line in lines]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("no"),
+        KeyError("x"),
+        FileNotFoundError(errno.ENOENT, "No such file", "x"),
+        OSError("?"),
+        JaxRuntimeError("INTERNAL"),
+        RuntimeError("RESOURCE_EXHAUSTED"),
+    ],
+)
+def test_what_is_our_fault_has_a_traceback(implicit, monkeypatch, error):
+    monkeypatch.setattr(api, "schema", raising(error))
+    done = implicit("schema")
+    assert (done.code, done.out) == (70, "")
+    first, *_, last = done.err.splitlines()
+    assert first == "Traceback (most recent call last):"
+    assert type(error).__name__ in done.err
+    assert last == "implicit: error: this is a fault of implicit itself; please report it with the lines above"
+
+
+def raising(error: BaseException):
+    def fail(*arguments, **options):
+        raise error
+
+    return fail
+
+
+# Tables
+
+
+def test_a_table_on_a_terminal_wraps_its_last_column(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "32")
+    console.table([("a", "one two three four five six"), ("long", "")], ("name", "meaning"))
+    assert capsys.readouterr().out == "name  meaning\na     one two three four five\n      six\nlong\n"
+
+
+def test_a_table_in_a_pipe_has_a_row_a_line(capsys):
+    text = "words " * 50
+    console.table([("a", "", text)])
+    assert capsys.readouterr().out == f"a    {text}".rstrip() + "\n"
+
+
+def test_an_empty_table_is_nothing(capsys):
+    console.table([])
+    console.rows([])
+    assert capsys.readouterr().out == ""
+
+
+def test_json_is_json(capsys):
+    import numpy as np
+
+    console.write_json({"array": np.arange(3), "number": np.float64(0.5), "word": "é", "path": io.StringIO})
+    assert capsys.readouterr().out.startswith('{\n  "array": [\n    0,\n    1,\n    2\n  ],\n  "number": 0.5,\n  "word": "é",\n')
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        console.write_json(math.nan)
+
+
+# Progress
+
+
+@pytest.mark.parametrize(
+    ("first", "residual", "tol", "expected"),
+    [
+        (1.0, 1.0, 1e-10, 0.0),
+        (1.0, 1e-5, 1e-10, 0.5),
+        (1.0, 1e-11, 1e-10, 1.0),
+        (1.0, 0.0, 0.0, 1.0),
+        (1.0, 0.5, 0.0, 0.0),
+        (0.0, 0.0, 1e-10, 1.0),
+        (1.0, math.nan, 1e-10, 0.0),
+        (1.0, math.inf, 1e-10, 0.0),
+    ],
+)
+def test_the_bar_is_logarithmic(first, residual, tol, expected):
+    assert console.fraction(first, residual, tol) == pytest.approx(expected)
+
+
+@given(st.floats(), st.floats(), st.floats())
+def test_the_bar_stays_within_its_ends(first, residual, tol):
+    assert 0.0 <= console.fraction(first, residual, tol) <= 1.0
+
+
+def test_the_bar_on_a_terminal(monkeypatch):
+    screen = io.StringIO()
+    screen.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    with console.observer(quiet=False, verbose=False) as observer:
+        observer.stage("solving [/bold]")
+        observer.progress(1, 1.0, 1e-10)
+        observer.progress(2, 1e-5, 1e-10)
+        observer._progress.refresh()
+    text = screen.getvalue()
+    assert "solving [/bold]" in text
+    assert "step 2, residual 1.0e-05, tolerance 1e-10" in text
+
+
+@pytest.mark.parametrize("terminal", ["dumb", "xterm"])
+def test_no_bar_where_it_would_only_be_noise(monkeypatch, terminal):
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    monkeypatch.setenv("TERM", terminal)
+    if terminal == "dumb":
+        sys.stderr.isatty = lambda: True  # type: ignore[method-assign]
+    with console.observer(quiet=False, verbose=False) as observer:
+        observer.stage("solving")
+        observer.progress(1, 1.0, 1e-10)
+    assert sys.stderr.getvalue() == "implicit: solving\n"

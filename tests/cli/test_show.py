@@ -1,0 +1,320 @@
+"""`implicit show` as a user reads it: transcripts of summaries made by hand, no file and no JAX."""
+
+import dataclasses
+import io
+import json
+import math
+import subprocess
+import sys
+
+import pytest
+import typer
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+from typer.testing import CliRunner
+
+from implicit_cli import api
+from implicit_cli.cli import show
+from implicit_cli.errors import InputError
+from implicit_cli.store import (
+    CaseSummary,
+    ConstantSummary,
+    EntrySummary,
+    LinearSummary,
+    NullSpaceSummary,
+    ProductSummary,
+    QuantitySummary,
+    SolverSummary,
+    Summary,
+    UndeterminedSummary,
+)
+
+JACOBIAN = ProductSummary(
+    kind="jacobian",
+    name="",
+    of="w",
+    wrt="log(penalty)",
+    unit="mol",
+    shape=(3, 2),
+    value=None,
+    norm=0.0246801,
+    count=6,
+    undetermined=0,
+    bound=3.03e-14,
+    relative=2.1e-12,
+    bound_kind="bound",
+    status="ok",
+    good=True,
+    entries=(
+        EntrySummary("w[bmi]", "log(penalty[s5])", -0.012345, 3.01e-14),
+        EntrySummary("w[age]", "log(penalty[s5])", 1.5e-7, 3.01e-14),
+    ),
+    more=4,
+)
+JVP = dataclasses.replace(
+    JACOBIAN,
+    kind="jvp",
+    name="all_up",
+    wrt="",
+    shape=(3,),
+    bound_kind="estimate",
+    bound=2e-9,
+    relative=1e-7,
+    entries=(EntrySummary("w[bmi]", "", 2.0, 2e-9),),
+    more=0,
+    undetermined=2,
+    count=3,
+    status="partial",
+)
+VJP = dataclasses.replace(
+    JACOBIAN,
+    kind="vjp",
+    name="first",
+    of="",
+    shape=(),
+    bound=math.nan,
+    relative=math.nan,
+    status="no_certificate",
+    good=False,
+    entries=(EntrySummary("first", "log(penalty)", 1e20, math.nan),),
+    more=0,
+    count=1,
+)
+CASE = CaseSummary(
+    id="0",
+    status="partial",
+    good=True,
+    message="1 rattler: w[1]",
+    seconds={"solve": 0.25, "certify": 12.3456},
+    parameters=(QuantitySummary("penalty", "1", "regularisation", (), 0.1, 0.1, 0.1, 0.1),),
+    solution=(
+        QuantitySummary("w", "mol", "weights", (3,), [0.5, -2.0, math.nan], 2.06155, -2.0, 0.5),
+        QuantitySummary("K", "1", "K", (100, 3), None, 17.3205, -1.0, 1.25),
+        QuantitySummary("nothing", "1", "", (0,), [], math.nan, math.nan, math.nan),
+    ),
+    outputs=(QuantitySummary("loss", "J", "", (), 0.25, 0.25, 0.25, 0.25),),
+    products=(JACOBIAN, JVP, VJP),
+    certificate=(
+        ConstantSummary("sigma_min", 0.5, "1", "computed", "smallest singular value of A = dF/dx"),
+        ConstantSummary("margin", math.inf, "mol", "proved", "distance to the nearest kink of F"),
+    ),
+    solver=SolverSummary("newton", "ok", True, 8, 1, 1e-10, 3.2e-15),
+    linear=(LinearSummary("forward", "cg", 7, {"ok": 6, "linear_solve_failed": 1}, 1.01e-3, 99),),
+    null_space=NullSpaceSummary(
+        4,
+        ("translation_x", "translation_y"),
+        (
+            UndeterminedSummary("rattler", "x", 10, 256, "particle", (3, 4, 5, 17, 90), True),
+            UndeterminedSummary("slack", "s", 1, 1, "", (), True),
+        ),
+    ),
+)
+SUMMARY = Summary(
+    path="out.h5",
+    format_version=1,
+    problem="ridge",
+    summary="Ridge regression.",
+    creator="implicit-cli 0.1.0",
+    created="2026-10-01T12:00:00+00:00",
+    provenance={"jax": "0.10.1"},
+    cases=(CASE,),
+)
+
+TRANSCRIPT = """\
+ridge: Ridge regression.
+out.h5, format version 1
+written by implicit-cli 0.1.0 at 2026-10-01T12:00:00+00:00
+
+case 0: partial, 1 rattler: w[1]
+solve 0.25 s, certify 12.3 s
+
+Parameters
+  name     shape   unit  value  meaning
+  penalty  scalar  1     0.1    regularisation
+
+Solvers
+  newton: ok, 8 steps and 1 polish step, max |F| = 3.2e-15, tolerance 1e-10
+  forward: 7 linear solves by cg: 6 ok, 1 linear_solve_failed, at most 99 iterations, worst relative
+  residual 1.1e-3
+
+Null space
+  dimension 4, gauges: translation_x, translation_y
+  rattler: x, 5 along particle: 3-5, 17, 90 (10 of 256 components)
+  slack: s
+
+Certificate
+  constant   value  unit  provenance  meaning
+  sigma_min    0.5  1     computed    smallest singular value of A = dF/dx
+  margin       inf  mol   proved      distance to the nearest kink of F
+
+Solution and outputs
+  name     shape    unit  value                          meaning
+  w        3        mol   [0.5, -2, nan]                 weights
+  K        100 x 3  1     norm 17.3205, from -1 to 1.25
+  nothing  0        1     empty
+  loss     scalar   J     0.25
+
+Products
+  product                   shape        norm  worst bound  relative  kind      status
+  d w / d log(penalty)      3 x 2   0.0246801      3.1e-14   2.1e-12  bound     ok
+  d w along all_up          3       0.0246801       2.0e-9    1.0e-7  estimate  partial
+  d first / d log(penalty)  scalar  0.0246801            -         -  none      no_certificate
+
+Sensitivities, largest first
+  derivative                                 value  bound                unit  status
+  d w[bmi] / d log(penalty[s5])          -0.012345  ± 3.1e-14            mol   ok
+  d w[age] / d log(penalty[s5])             1.5e-7  ± 3.1e-14            mol   ok
+  d w / d log(penalty): 4 more
+  d w[bmi] along all_up                          2  ± 2.0e-9 (estimate)  mol   partial
+  d w along all_up: 2 of 3 undetermined
+  d first / d log(penalty)                    1e20  no bound             mol   no_certificate
+"""
+
+
+def printed(capsys, monkeypatch, summary=SUMMARY, *, json=False) -> str:
+    monkeypatch.setattr(api, "show", lambda path: summary)
+    show.show("out.h5", json)
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    return captured.out
+
+
+def test_a_transcript(capsys, monkeypatch):
+    assert printed(capsys, monkeypatch) == TRANSCRIPT
+
+
+def test_a_pipe_gets_neither_colour_nor_boxes_nor_long_lines(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    text = printed(capsys, monkeypatch)
+    assert "\x1b" not in text
+    assert not set("│─┃━+|") & set(text.replace("max |F|", "").replace("+00:00", ""))
+    assert max(map(len, text.splitlines())) <= 100
+    assert all(line == line.rstrip() for line in text.splitlines())
+
+
+def test_a_terminal_gets_colour(monkeypatch):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    console = Console(file=io.StringIO(), force_terminal=True, width=100, color_system="standard", highlight=False, markup=False)
+    show.render(SUMMARY, console)
+    text = console.file.getvalue()
+    assert "\x1b[32mpartial" in text
+    assert "\x1b[31mno_certificate" in text
+
+
+def test_an_ascii_output(monkeypatch):
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
+    monkeypatch.setattr(api, "show", lambda path: dataclasses.replace(SUMMARY, problem="größe"))
+    show.show("out.h5", False)
+    sys.stdout.flush()
+    text = raw.getvalue().decode("ascii")
+    assert text.startswith("gr??e: Ridge regression.\n")
+    assert "+/- 3.1e-14" in text
+
+
+def test_names_are_shown_as_they_are_and_cannot_steer_the_terminal(capsys, monkeypatch):
+    strange = dataclasses.replace(SUMMARY, problem="[red]x[/red]\x1b[2J\x07", summary=":smile:\rover")
+    assert printed(capsys, monkeypatch, strange).startswith("[red]x[/red]?[2J?: :smile:?over\n")
+
+
+def test_many_cases_have_an_overview_and_a_few_are_shown_in_full(capsys, monkeypatch):
+    failed = dataclasses.replace(CASE, status="singular", good=False, message="a fold")
+    cases = tuple(dataclasses.replace(failed if index == 2 else CASE, id=f"c{index}") for index in range(8))
+    text = printed(capsys, monkeypatch, dataclasses.replace(SUMMARY, cases=cases))
+    assert "8 cases\n  case  status    seconds  message\n  c0    partial   12.6     1 rattler: w[1]\n" in text
+    assert "  c2    singular  12.6     a fold\n" in text
+    assert text.count("\nSensitivities, largest first\n") == 5
+    assert text.endswith("\n3 more cases: --json has them all\n")
+
+
+def test_a_case_without_products_or_parameters(capsys, monkeypatch):
+    bare = dataclasses.replace(CASE, parameters=(), products=(), linear=(), seconds={}, null_space=NullSpaceSummary(0, (), ()))
+    text = printed(capsys, monkeypatch, dataclasses.replace(SUMMARY, summary="", cases=(bare,)))
+    assert text.startswith("ridge\n")
+    assert "Sensitivities" not in text
+    assert "Parameters" not in text
+    assert "\nNull space\n  dimension 0, no gauges\n" in text
+
+
+def test_many_products_share_the_table(capsys, monkeypatch):
+    entries = tuple(EntrySummary(f"w[{index}]", "t", 10.0 - index, 1e-9) for index in range(10))
+    many = tuple(dataclasses.replace(JACOBIAN, of=f"w{index}", wrt="t", entries=entries, more=0) for index in range(30))
+    text = printed(capsys, monkeypatch, dataclasses.replace(SUMMARY, cases=(dataclasses.replace(CASE, products=many),)))
+    assert text.count("± ") == 90
+    assert text.count("7 more") == 30
+
+
+def test_json_is_one_document_with_everything(capsys, monkeypatch):
+    document = json.loads(printed(capsys, monkeypatch, json=True))
+    assert document == SUMMARY.asdict()
+    assert document["cases"][0]["certificate"][1]["value"] == "inf"
+    assert document["cases"][0]["products"][2]["bound"] is None
+    assert document["cases"][0]["null_space"]["undetermined"][0]["indices"] == [3, 4, 5, 17, 90]
+
+
+def test_arguments(monkeypatch):
+    app, asked = typer.Typer(), []
+
+    def remember(path):
+        asked.append(path)
+        return SUMMARY
+
+    app.command()(show.show)
+    monkeypatch.setattr(api, "show", remember)
+    tables, document = CliRunner().invoke(app, ["a.h5"]), CliRunner().invoke(app, ["b.h5", "--json"])
+    assert (tables.exit_code, document.exit_code) == (0, 0)
+    assert tables.output == TRANSCRIPT
+    assert json.loads(document.output)["problem"] == "ridge"
+    assert [path.name for path in asked] == ["a.h5", "b.h5"]
+
+
+def test_a_refusal_prints_nothing(capsys, tmp_path):
+    with pytest.raises(InputError, match="no such file"):
+        show.show(tmp_path / "out.h5", False)
+    assert capsys.readouterr().out == ""
+
+
+def test_jax_stays_out(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from implicit_cli.cli.show import show\n"
+        "from implicit_cli.errors import InputError\n"
+        "try: show(Path('missing.h5'), False)\n"
+        "except InputError: print([m for m in ('jax', 'pydantic', 'ruamel') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout == "[]\n"
+
+
+# Numbers
+
+
+@pytest.mark.parametrize(
+    ("indices", "text"),
+    [((), ""), ((4,), "4"), ((3, 4, 5, 17), "3-5, 17"), (range(0, 44, 2), f"{', '.join(map(str, range(0, 40, 2)))}, and 2 more")],
+)
+def test_ranges(indices, text):
+    assert show.ranges(indices) == text
+
+
+@given(st.sets(st.integers(0, 60), max_size=20))
+def test_ranges_lose_nothing(indices):
+    found = set()
+    for part in filter(None, show.ranges(sorted(indices)).split(", ")):
+        first, _, last = part.partition("-")
+        found |= set(range(int(first), int(last or first) + 1))
+    assert found == indices
+
+
+@given(st.floats(0, allow_infinity=False))
+def test_a_printed_bound_is_one(bound):
+    text = show._upward(bound)
+    assert float(text) >= bound
+    assert float(text) <= bound * 1.11 or bound < 1e-300
+
+
+def test_numbers():
+    numbers = [0.0, -12.5, 1.23456789e-7, math.nan, -math.inf]
+    assert [show._number(number) for number in numbers] == ["0", "-12.5", "1.23457e-7", "nan", "-inf"]
+    bounds = [0.0, 3.01e-14, 0.99e-9, 1.0, math.nan, math.inf]
+    assert [show._upward(number) for number in bounds] == ["0", "3.1e-14", "9.9e-10", "1.0e0", "-", "inf"]

@@ -1,0 +1,40 @@
+"""Common to all tests: float64, a device, a compilation cache of this run's own, hypothesis without a clock."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# gpu or gpu:N runs the tests that need one; everything else runs there too.
+DEVICE = os.environ.get("IMPLICIT_TEST_DEVICE", "cpu")
+
+# The first call of a compiled function takes seconds, and that is no fault.
+settings.register_profile("house", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("house")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Inherited by the subprocesses that tests start, so that no program is compiled twice.
+    cache = tempfile.mkdtemp(prefix="implicit-tests-")
+    config.add_cleanup(lambda: shutil.rmtree(cache, ignore_errors=True))
+    os.environ["IMPLICIT_CACHE_DIR"] = cache
+    from implicit_cli import runtime
+
+    runtime.configure(DEVICE)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("gpu") and not DEVICE.startswith("gpu"):
+            item.add_marker(pytest.mark.skip(reason="needs a GPU: IMPLICIT_TEST_DEVICE=gpu"))
+
+
+@pytest.fixture
+def samples() -> Path:
+    """The folder of sample specs."""
+    return Path(__file__).resolve().parent.parent / "sample_inputs"

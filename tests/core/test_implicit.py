@@ -1,0 +1,78 @@
+"""The theorem on a nonlinear system with d != n != m, against derivatives that are written down by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from implicit_cli.core.implicit import Point, System, adjoint, forward
+from implicit_cli.core.linear import choose, prepare
+from implicit_cli.core.linear.base import Operator
+
+D, N, M = 5, 3, 2
+
+
+def F(x, theta, data):
+    """K x + x^3 = C theta^2, with K neither symmetric nor normal."""
+    return data["K"] @ x + x**3 - data["C"] @ theta**2
+
+
+def g(x, theta, data):
+    return jnp.stack([jnp.sum(x**2), x[0] * theta[1]])
+
+
+@pytest.fixture
+def case():
+    rng = np.random.default_rng(7)
+    data = {"K": jnp.asarray(3 * np.eye(D) + rng.normal(size=(D, D)) / 3), "C": jnp.asarray(rng.normal(size=(D, N)))}
+    theta = jnp.asarray(rng.uniform(0.5, 1.0, size=N))
+    x = jnp.zeros(D)
+    for _ in range(30):
+        x = x - jnp.linalg.solve(data["K"] + jnp.diag(3 * x**2), F(x, theta, data))
+    p = Point(x, theta, data)
+    K = np.asarray(data["K"]) + np.diag(3 * np.asarray(x) ** 2)
+    J = np.linalg.solve(K, np.asarray(data["C"]) * 2 * np.asarray(theta))
+    g_x = np.stack([2 * np.asarray(x), np.eye(D)[0] * float(theta[1])])
+    g_theta = np.stack([np.zeros(N), np.eye(N)[1] * float(x[0])])
+    system = System(F, g)
+    operator = Operator(system.A_times, system.At_times, p, D, symmetric=False)
+    return system, p, operator, J, g_x @ J + g_theta
+
+
+@pytest.mark.parametrize("method", ["lu", "gmres", "bicgstab"])
+def test_forward_and_adjoint_give_the_closed_form(case, method):
+    system, p, operator, J, J_y = case
+    plan = choose(D, symmetric=False, name=method)
+    A = prepare(plan, operator, system.A_matrix(p) if plan.dense else None, jnp.zeros((D, 0)))
+    f = forward(system, p, A, jnp.eye(N))
+    np.testing.assert_allclose(f.U, J, rtol=1e-10)
+    np.testing.assert_allclose(f.Y, J_y, rtol=1e-10, atol=1e-14)
+    rows_of_x = adjoint(system, p, A, jnp.eye(D), jnp.zeros((M, D)))
+    np.testing.assert_allclose(rows_of_x.L.T, J, rtol=1e-10)
+    rows_of_y = adjoint(system, p, A, jnp.zeros((D, M)), jnp.eye(M))
+    np.testing.assert_allclose(rows_of_y.L.T, J_y, rtol=1e-10, atol=1e-14)
+    assert (f.solved.status == 0).all()
+    assert f.solved.relative.max() < 1e-10
+
+
+def test_products_agree_with_their_definitions(case):
+    system, p, _, _, _ = case
+    A = np.asarray(system.A_matrix(p))
+    np.testing.assert_allclose(A, jax.jacfwd(lambda x: F(x, p.theta, p.data))(p.x), rtol=1e-14)
+    U = jnp.asarray(np.random.default_rng(1).normal(size=(D, 4)))
+    np.testing.assert_allclose(system.A_times(p, U), A @ U, rtol=1e-13)
+    np.testing.assert_allclose(system.At_times(p, U), A.T @ U, rtol=1e-13)
+    B = jax.jacfwd(lambda t: F(p.x, t, p.data))(p.theta)
+    np.testing.assert_allclose(system.B_times(p, jnp.eye(N)), B, rtol=1e-14)
+    np.testing.assert_allclose(system.Bt_times(p, U), B.T @ U, rtol=1e-13)
+
+
+def test_along_is_the_derivative_as_x_moves(case):
+    system, p, _, _, _ = case
+    delta = jnp.asarray(np.random.default_rng(2).normal(size=D))
+    # dA/dx along delta is diag(6 x delta), by hand
+    np.testing.assert_allclose(system.A_matrix_along(p, delta), np.diag(6 * np.asarray(p.x * delta)), rtol=1e-13, atol=1e-15)
+    U = jnp.asarray(np.random.default_rng(3).normal(size=(D, 2)))
+    expected = (6 * p.x * delta)[:, None] * U
+    np.testing.assert_allclose(system.A_times_along(p, delta, U), expected, rtol=1e-13)
+    np.testing.assert_allclose(system.F_cotangent_along(p, delta, U)[0], expected, rtol=1e-13)

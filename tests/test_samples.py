@@ -1,0 +1,59 @@
+"""Every sample input runs as it is, and its result opens in xarray with dimensions, units and coordinates."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray
+
+from implicit_cli import api
+from implicit_cli.status import Status
+
+FOLDER = Path(__file__).resolve().parent.parent / "sample_inputs"
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """Path of a sample's result, made once."""
+    folder, made = tmp_path_factory.mktemp("results"), {}
+
+    def make(name):
+        if name not in made:
+            report = api.run(str(FOLDER / f"{name}.yaml"), folder / f"{name}.h5", allow_plugin=name == "my_problem")
+            assert [(case.status, case.message) for case in report.cases] == [(Status.OK, "")]
+            assert report.exit_code == 0
+            made[name] = report.path
+        return made[name]
+
+    return make
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.yaml")))
+def test_a_sample_runs_and_every_derivative_has_a_finite_bound(results, name):
+    (case,) = api.show(results(name)).cases
+    assert case.products
+    for product in case.products:
+        assert np.isfinite(product.bound)
+        assert product.relative < 1e-8
+
+
+def test_packing_opens_in_xarray(results):
+    with xarray.open_datatree(results("packing"), engine="h5netcdf") as tree:
+        derivative = tree["sensitivity/position/diameter"]
+        assert derivative.dims == ("case", "particle", "axis")
+        assert derivative.shape == (1, 128, 2)
+        assert tree["solution/position"].attrs["units"] == "D"
+        assert tree["solution/position"].attrs["long_name"] == "centres of the discs"
+        assert tree["particle"].values.tolist() == list(range(128))
+        assert float(tree["certificate/jacobian/position/diameter/bound"][0]) < 1e-7
+        assert tree["cases/parameters/phi"].values.tolist() == [0.98]
+
+
+def test_ridge_opens_in_xarray_with_the_names_of_the_features(results):
+    with xarray.open_datatree(results("ridge"), engine="h5netcdf") as tree:
+        derivative = tree["sensitivity/w/penalty"]
+        assert derivative.dims == ("case", "feature", "penalty_feature")
+        names = ["age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6"]
+        assert derivative["feature"].values.tolist() == names
+        assert derivative["penalty_feature"].values.tolist() == names
+        assert float(derivative.sel(feature="bmi", penalty_feature="bmi")[0]) == pytest.approx(-26.616, abs=1e-3)
