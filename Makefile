@@ -29,7 +29,7 @@ demo: $(TEST)
 	$(BIN)/implicit show results/$(DEMO).h5
 
 test: $(TEST)
-	$(BIN)/python -m pytest $(PYTEST_ARGS) $(TESTS)
+	$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST_ARGS) $(TESTS)
 
 check: $(DEV)
 	$(BIN)/python -m ruff check --quiet .

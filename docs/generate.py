@@ -37,16 +37,23 @@ EXAMPLES = {
     "sensitivity.of": "sensitivity: {of: [position, energy]}",
     "sensitivity.wrt": "sensitivity: {wrt: [diameter]}",
     "sensitivity.products": "sensitivity: {products: [jacobian, {jvp: {growth: {diameter: 1.0}}}]}",
+    "sensitivity.method": "sensitivity: {method: finite_difference}",
+    "sensitivity.memory": "sensitivity: {memory: 512 MiB}",
     "sensitivity.mode": "sensitivity: {mode: adjoint}",
     "sensitivity.linear_solver": "sensitivity: {linear_solver: cg}",
     "sensitivity.accuracy": "sensitivity: {accuracy: 1e-8}",
     "sensitivity.linear_solver.name": "sensitivity: {linear_solver: {name: gmres}}",
     "sensitivity.linear_solver.tol": "sensitivity: {linear_solver: {name: cg, tol: 1e-12}}",
     "sensitivity.linear_solver.max_steps": "sensitivity: {linear_solver: {name: cg, max_steps: 5000}}",
+    "sensitivity.linear_solver.escalate": "sensitivity: {linear_solver: {name: cg, escalate: false}}",
+    "sensitivity.linear_solver.preconditioner": "sensitivity: {linear_solver: {name: cg, preconditioner: block_jacobi, block: 2}}",
+    "sensitivity.linear_solver.block": "sensitivity: {linear_solver: {name: cg, preconditioner: block_jacobi, block: 2}}",
+    "sensitivity.linear_solver.ridge": "sensitivity: {linear_solver: {ridge: 1e-6}}",
     "value": "parameters: {diameter: {value: 0.6, unit: D}}",
     "unit": "data: {t: {value: 'decay.h5:/t', unit: s}}",
     "jvp": "sensitivity: {products: [{jvp: {growth: {diameter: 1.0}}}]}",
     "vjp": "sensitivity: {products: [{vjp: {first: {x: [1, 0, 0]}}}]}",
+    "hessian": "sensitivity: {products: [{hessian: {growth: {diameter: 1.0}}}]}",
 }
 """One line of a spec for each key; every key must have one."""
 
@@ -60,7 +67,7 @@ def main(arguments: list[str]) -> int:
     if arguments and not checking:
         sys.stderr.write("usage: python docs/generate.py [--check]\n")
         return 2
-    pages = {page: filled(page.read_text(encoding="utf-8")) for page in sorted(HERE.glob("*.md"))}
+    pages = {page: filled(page.read_text(encoding="utf-8")) for page in sorted(HERE.rglob("*.md"))}
     stale = []
     for page, new in {**pages, HERE / "spec.schema.json": schema_text()}.items():
         old = page.read_text(encoding="utf-8") if page.exists() else None
@@ -137,7 +144,7 @@ def properties(section: str) -> list[tuple[str, dict[str, Any], bool]]:
     schema = json_schema()
     defs = schema["$defs"]
     if section in ("values", "products"):
-        models = [defs["Measured"]] if section == "values" else [defs["Jvp"], defs["Vjp"]]
+        models = [defs["Measured"]] if section == "values" else [defs["Jvp"], defs["Vjp"], defs["Hessian"]]
         return [
             (key, {**entry, "description": meaning(model, entry)}, True)
             for model in models
@@ -153,16 +160,20 @@ def properties(section: str) -> list[tuple[str, dict[str, Any], bool]]:
 
 def meaning(model: dict[str, Any], entry: dict[str, Any]) -> str:
     """A product's own description, else its only key's."""
-    return str(model["description"] if model.get("title") in ("Jvp", "Vjp") else entry["description"])
+    return str(model["description"] if model.get("title") in ("Jvp", "Vjp", "Hessian") else entry["description"])
 
 
 def kind_of(entry: dict[str, Any]) -> str:
     """The type that a key's schema allows, in words."""
     match entry:
         case {"$ref": str(ref)}:
-            return {"Value": "value", "Numbers": "nested list of numbers", "Jvp": "`{jvp: ...}`", "Vjp": "`{vjp: ...}`"}.get(
-                ref.rpartition("/")[2], "mapping, or its `name` alone" if "Sensitivity" not in ref else "mapping"
-            )
+            return {
+                "Value": "value",
+                "Numbers": "nested list of numbers",
+                "Jvp": "`{jvp: ...}`",
+                "Vjp": "`{vjp: ...}`",
+                "Hessian": "`{hessian: ...}`",
+            }.get(ref.rpartition("/")[2], "mapping, or its `name` alone" if "Sensitivity" not in ref else "mapping")
         case {"enum": list(names)}:
             return " | ".join(f"`{name}`" for name in names)
         case {"const": name}:

@@ -60,7 +60,9 @@ class Product:
     jacobian  (*of, *wrt)                *wrt
     jvp       (*of)                      scalar; `name` is the direction's, `direction` its parts by parameter
     vjp       (*wrt)                     scalar; `name` is the cotangent's, `direction` its parts by unknown or output
-    `of` is empty for a vjp and `wrt` for a jvp: they run over all that the direction names.
+    hessian   (*wrt, *wrt2)              *wrt2; `of` is a scalar
+    hessian_along  (*of)                 scalar; second derivative along `direction`, otherwise as a jvp
+    `of` is empty for a vjp and `wrt` for a jvp: they run over all that the direction names. `wrt2` belongs to a hessian alone.
     """
 
     kind: str
@@ -71,6 +73,7 @@ class Product:
     bound: Bound
     status: Status = Status.OK
     direction: Mapping[str, Array] = field(default_factory=dict)
+    wrt2: str = ""
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,10 @@ class NullSpace:
 
 @dataclass(frozen=True)
 class CaseResult:
-    """All of one case. `message` says cause and cure where the status is not OK; `seconds` is wall time by stage."""
+    """All of one case. `message` says cause and cure where the status is not OK; `seconds` is wall time by stage.
+
+    `method` is how the products were differentiated: implicit, unrolled, finite_difference or complex_step.
+    """
 
     id: str
     status: Status
@@ -146,6 +152,7 @@ class CaseResult:
     certificate: Certificate
     null_space: NullSpace
     seconds: Mapping[str, float]
+    method: str = "implicit"
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,11 @@ settings.load_profile("house")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # Inherited by the subprocesses that tests start, so that no program is compiled twice.
-    cache = tempfile.mkdtemp(prefix="implicit-tests-")
-    config.add_cleanup(lambda: shutil.rmtree(cache, ignore_errors=True))
-    os.environ["IMPLICIT_CACHE_DIR"] = cache
+    # Inherited by workers and by the subprocesses that tests start, so that no program is compiled twice.
+    if not hasattr(config, "workerinput"):
+        cache = tempfile.mkdtemp(prefix="implicit-tests-")
+        config.add_cleanup(lambda: shutil.rmtree(cache, ignore_errors=True))
+        os.environ["IMPLICIT_CACHE_DIR"] = cache
     from implicit_cli import runtime
 
     runtime.configure(DEVICE)

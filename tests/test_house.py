@@ -171,7 +171,7 @@ def test_every_command_and_every_word_of_it_is_explained(path):
 
 
 def test_every_command_is_in_the_design():
-    assert {path[1] for path in COMMANDS if len(path) == 2} == {"run", "check", "show", "problems", "schema", "info"}
+    assert {path[1] for path in COMMANDS if len(path) == 2} == {"run", "check", "show", "jvp", "vjp", "problems", "schema", "info"}
 
 
 def test_the_licence_is_whole():

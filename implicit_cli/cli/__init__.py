@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from implicit_cli import __version__
-from implicit_cli.cli import check, console, info, problems, run, schema, show
+from implicit_cli.cli import check, console, info, problems, products, run, schema, show
 
 EPILOG = (
     "Exit codes: 0 all good; 1 finished, but a case failed or missed its accuracy; 2 the input is wrong; "
@@ -31,6 +31,8 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("check")(check.check)
 app.command("show", short_help="Show what is in a result file.")(show.show)
+app.command("jvp", short_help="Derivatives along directions, at a stored solution.")(products.jvp)
+app.command("vjp", short_help="Derivatives of cotangents, at a stored solution.")(products.vjp)
 app.add_typer(problems.app, name="problems")
 app.command("schema")(schema.schema)
 app.command("info")(info.info)

@@ -84,6 +84,9 @@ class Observing(Protocol):
     def progress(self, step: int, residual: float, tol: float) -> None:
         """How far the solver is."""
 
+    def chunk(self, done: int, total: int) -> None:
+        """How many chunks of right-hand sides are done."""
+
 
 def observer(*, quiet: bool, verbose: bool) -> Observing:
     """Progress on standard error: nothing, a moving bar on a terminal, or plain lines (with every report where `verbose`)."""
@@ -111,6 +114,10 @@ class _Lines:
     def progress(self, step: int, residual: float, tol: float) -> None:
         if self._reports:
             say(f"step {step}: residual {residual:.3e}, tolerance {tol:.1e}")
+
+    def chunk(self, done: int, total: int) -> None:
+        if self._reports:
+            say(f"chunk {done} of {total}")
 
 
 class _Bar:
@@ -141,6 +148,9 @@ class _Bar:
         self._first = max(self._first, residual) if math.isfinite(residual) else self._first
         detail = f"step {step}, residual {residual:.1e}, tolerance {tol:.0e}"
         self._progress.update(self._task, total=1.0, completed=fraction(self._first, residual, tol), detail=detail)
+
+    def chunk(self, done: int, total: int) -> None:
+        self._progress.update(self._task, total=float(total), completed=float(done), detail=f"chunk {done} of {total}")
 
 
 def fraction(first: float, residual: float, tol: float) -> float:

@@ -22,4 +22,6 @@ Plugins = Annotated[
     list[Path] | None,
     typer.Option("--plugin", metavar="FILE", help="Allow this one Python file as the spec's problem. May be repeated."),
 ]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing on standard error but errors and cases that are not ok.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print every report of the solver and of the chunks.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from implicit_cli.cli import console
-from implicit_cli.cli.options import AllowPlugin, Device, Overrides, Plugins, Spec
+from implicit_cli.cli.options import AllowPlugin, Device, Overrides, Plugins, Quiet, Spec, Verbose
 from implicit_cli.errors import InputError
 
 if TYPE_CHECKING:
     from implicit_cli.api import RunReport
 
 Output = Annotated[Path, typer.Option("-o", "--output", metavar="OUT", help="Result file (HDF5). Replaced where it exists.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing on standard error but errors and cases that are not ok.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print every report of the solver.")]
 
 
 def run(
@@ -35,8 +33,7 @@ def run(
     The solution, the derivatives that the spec asks for and an error bound on each go to one HDF5 file, which appears whole or
     not at all.
     """
-    if quiet and verbose:
-        raise InputError("--quiet: found with --verbose, allowed: one of the two")
+    refuse_both(quiet, verbose)
     from implicit_cli import api
 
     with console.observer(quiet=quiet, verbose=verbose) as observer:
@@ -55,6 +52,12 @@ def run(
         if case.status.label != "ok":
             console.say(f"case {case.id}: {case.status.label}: {case.message}")
     return report.exit_code
+
+
+def refuse_both(quiet: bool, verbose: bool) -> None:
+    """--quiet and --verbose contradict each other."""
+    if quiet and verbose:
+        raise InputError("--quiet: found with --verbose, allowed: one of the two")
 
 
 def tally(report: RunReport) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -44,13 +44,18 @@ def show(
     if json:
         write_json(summary.asdict())
         return
+    printed(lambda console: render(summary, console))
+
+
+def printed(write: Callable[[Console], None]) -> None:
+    """Print what `write` writes to a console: as wide as the terminal, else of a fixed width."""
     from rich.console import Console
 
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console.width = _WIDTH
     with console.capture() as captured:
-        render(summary, console)
+        write(console)
     # Table cells are padded; a pipe and a transcript are better off without the blanks.
     text = "".join(f"{line.rstrip()}\n" for line in captured.get().splitlines())
     sys.stdout.write(text.encode(console.encoding, "replace").decode(console.encoding))
@@ -73,6 +78,18 @@ def render(summary: Summary, console: Console) -> None:
         console.print(_text(f"\n{len(summary.cases) - _DETAILED} more cases: --json has them all", "dim"))
 
 
+def render_products(summary: Summary, console: Console) -> None:
+    """Print the products of a summary, with the status of each case and the solution that they stand on."""
+    console.print(_text(f"{summary.problem}: {summary.summary}" if summary.summary else summary.problem, "bold"))
+    for case in summary.cases:
+        console.print(_text(f"case {case.id}: ", "bold") + _status(case.status, case.good) + _text(f", {case.message}"))
+        residual = f"max |F| = {_number(case.solver.residual)}, tolerance {_number(case.solver.tol)}"
+        console.print(_text(f"at the stored solution: {residual}", "dim"))
+        for row in case.linear:
+            console.print(_text(_linear(row), "dim"))
+        _derivatives(case, console)
+
+
 def _case(case: CaseSummary, console: Console) -> None:
     timing = ", ".join(f"{stage} {seconds:.3g} s" for stage, seconds in case.seconds.items())
     console.print()
@@ -81,7 +98,8 @@ def _case(case: CaseSummary, console: Console) -> None:
         console.print(_text(timing, "dim"))
     if case.parameters:
         _section(console, "Parameters", _quantities(case.parameters))
-    _section(console, "Solvers", _text(_solver(case)), *(_text(_linear(row)) for row in case.linear))
+    method = [] if case.method == "implicit" else [_text(f"derivatives: {case.method}")]
+    _section(console, "Solvers", _text(_solver(case)), *method, *(_text(_linear(row)) for row in case.linear))
     _section(console, "Null space", *map(_text, _null_space(case)))
     table = _table("constant", "value>", "unit", "provenance", "meaning")
     for constant in case.certificate:
@@ -90,6 +108,10 @@ def _case(case: CaseSummary, console: Console) -> None:
     _section(console, "Certificate", table)
     _section(console, "Solution and outputs", _quantities((*case.solution, *case.outputs)))
     # Last, so that what was asked for is what the terminal ends with.
+    _derivatives(case, console)
+
+
+def _derivatives(case: CaseSummary, console: Console) -> None:
     if case.products:
         _section(console, "Products", _products(case.products))
         _section(console, "Sensitivities, largest first", _entries(case.products, "±" if _encodes(console, "±") else "+/-"))
@@ -145,9 +167,13 @@ def _products(products: Iterable[ProductSummary]) -> Table:
 
 
 def _derivative(product: ProductSummary, of: str = "", wrt: str = "") -> str:
-    """`d w[bmi] / d log(penalty[s5])`, `d w along all_up`, `d first / d penalty`."""
+    """`d w[bmi] / d log(penalty[s5])`, `d w along all_up`, `d first / d penalty`, `d2 loss / d a[0] d b[1]`."""
     above = of or product.of or product.name
-    return f"d {above} along {product.name}" if product.kind == "jvp" else f"d {above} / d {wrt or product.wrt}"
+    if product.kind in ("jvp", "hessian_along"):
+        return f"{'d' if product.kind == 'jvp' else 'd2'} {above} along {wrt or product.name}"
+    if product.kind == "hessian":
+        return f"d2 {above} / d {(wrt or product.wrt).replace(' and ', ' d ')}"
+    return f"d {above} / d {wrt or product.wrt}"
 
 
 def _null_space(case: CaseSummary) -> list[str]:

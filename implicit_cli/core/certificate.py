@@ -129,17 +129,17 @@ class Certifier:
         still_u, still_v = jnp.zeros_like(f.U), jnp.zeros_like(f.V)
         U_along = A.solve(-system.F_tangent_along(p, self.delta, f.U, f.V)).value
         Y_along = system.g_tangent_along(p, self.delta, f.U, f.V) + system.g_tangent(p, U_along, still_v)
-        E = A.solve(f.solved.residual).value
+        E = A.solve(f.solved.residual).value + A.bias(f.U)
         E_y = system.g_tangent(p, E, still_v)
-        noise_u = self._noise * self.certificate.kappa * jnp.linalg.norm(f.U, axis=0)
+        noise_u = self.noise * self.certificate.kappa * jnp.linalg.norm(f.U, axis=0)
         g_x, _ = system.g_cotangent(p, jnp.eye(f.Y.shape[0], dtype=p.x.dtype))
         direct = jnp.linalg.norm(system.g_tangent(p, still_u, f.V), axis=0)
-        noise_y = noise_u * jnp.linalg.norm(g_x) + self._noise * direct
+        noise_y = noise_u * jnp.linalg.norm(g_x) + self.noise * direct
         # where the first-order term of an output cancels (its gradient vanishes at the solution), this is what is left
         cross = system.g_tangent_along(p, self.delta, U_along, still_v)
         return (
-            Parts(self._truncation(U_along, f.U), np.abs(E), np.asarray(noise_u)),
-            Parts(self._truncation(Y_along, f.Y, cross), np.abs(E_y), np.asarray(noise_y)),
+            Parts(self.truncation(U_along, f.U), np.abs(E), np.asarray(noise_u)),
+            Parts(self.truncation(Y_along, f.Y, cross), np.abs(E_y), np.asarray(noise_y)),
         )
 
     def adjoint(self, a: Adjoint) -> Parts:
@@ -150,17 +150,18 @@ class Certifier:
         U_along = A.solve(c_along - At_along, transpose=True).value
         L_along = c_theta_along - Bt_along - system.Bt_times(p, U_along)
         cross = system.F_cotangent_along(p, self.delta, U_along)[1]
-        E = A.solve(a.solved.residual, transpose=True).value
+        E = A.solve(a.solved.residual, transpose=True).value + A.bias(a.U, transpose=True)
         through = system.Bt_times(p, a.U)
         direct = jnp.linalg.norm(a.L + through, axis=0)
-        noise = self._noise * (self.certificate.kappa * jnp.linalg.norm(through, axis=0) + direct)
-        return Parts(self._truncation(L_along, a.L, cross), np.abs(system.Bt_times(p, E)), np.asarray(noise))
+        noise = self.noise * (self.certificate.kappa * jnp.linalg.norm(through, axis=0) + direct)
+        return Parts(self.truncation(L_along, a.L, cross), np.abs(system.Bt_times(p, E)), np.asarray(noise))
 
     @property
-    def _noise(self) -> float:
+    def noise(self) -> float:
+        """Relative rounding of a product of A or B."""
         return ROUNDING * float(jnp.finfo(self.p.x.dtype).eps)
 
-    def _truncation(self, first_order: Matrix, value: Matrix, cross: Matrix | float = 0.0) -> FloatArray:
+    def truncation(self, first_order: Matrix, value: Matrix, cross: Matrix | float = 0.0) -> FloatArray:
         """First order with its factor, for a step of length `radius` rather than |delta|, plus the remainder."""
         c = self.certificate
         stretch = max(c.radius / c.step, 1.0) if c.step > 0 else 1.0

@@ -46,6 +46,11 @@ class System:
         g_tangent(p, U, V) = g_x U + g_theta V          g_cotangent(p, W) = (g_x' W, g_theta' W)
 
     `NAME_along(p, delta, ...)` is the derivative of that product when x moves along delta and the matrices stay.
+
+    Second order, with z = (u, v) a column of (U, V) and the Lagrangian L = w'g + u'F (`implicit_cli.core.second_order`):
+
+        F_second(p, U, V) = d2F[z, z]                   g_second(p, U, V) = d2g[z, z]
+        L_second(p, w, u, U, V) = [U' V'] d2L [U; V], for one w (m,) and one u (d,)
     """
 
     def __init__(self, F: Map, g: Map, *, symmetric: bool = False) -> None:
@@ -81,6 +86,25 @@ class System:
         self.A_times_along, self.A_matrix_along = _along(A_times), _along(A_matrix)
         self.F_tangent_along, self.g_tangent_along = _along(F_tangent), _along(g_tangent)
         self.F_cotangent_along, self.g_cotangent_along = _along(F_cotangent), _along(g_cotangent)
+
+        def second(f: Map) -> Callable[[Point, Vector, Vector], Vector]:
+            def twice(p: Point, u: Vector, v: Vector) -> Vector:
+                def once(x: Vector, t: Vector) -> Vector:
+                    return jax.jvp(lambda x, t: f(x, t, p.data), (x, t), (u, v))[1]
+
+                return jax.jvp(once, (p.x, p.theta), (u, v))[1]
+
+            return twice
+
+        def L_second(p: Point, w: Vector, u: Vector, U: Matrix, V: Matrix) -> Matrix:
+            def slope(x: Vector, t: Vector) -> tuple[Vector, Vector]:
+                return jax.grad(lambda x, t: w @ g(x, t, p.data) + u @ F(x, t, p.data), argnums=(0, 1))(x, t)
+
+            C, C_theta = jax.vmap(lambda a, b: jax.jvp(slope, (p.x, p.theta), (a, b))[1], 1, 1)(U, V)
+            return U.T @ C + V.T @ C_theta
+
+        F_second, g_second = _columns(second(F), 2), _columns(second(g), 2)
+        self.F_second, self.g_second, self.L_second = jax.jit(F_second), jax.jit(g_second), jax.jit(L_second)
 
 
 def _columns(f: Callable[..., Any], matrices: int) -> Callable[..., Any]:

@@ -1,8 +1,8 @@
 """Cases become results: a spec is bound to its problem, planned, solved, differentiated and certified. Nothing is written here."""
 
 from implicit_cli.engine.bind import BoundProblem, bind
-from implicit_cli.engine.case import run_case
+from implicit_cli.engine.case import differentiate_at, run_case
 from implicit_cli.engine.plan import Plan, make_plan
 from implicit_cli.engine.vectors import Vectors
 
-__all__ = ["BoundProblem", "Plan", "Vectors", "bind", "make_plan", "run_case"]
+__all__ = ["BoundProblem", "Plan", "Vectors", "bind", "differentiate_at", "make_plan", "run_case"]

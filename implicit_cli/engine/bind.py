@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -12,18 +13,23 @@ from numpy.typing import NDArray
 from implicit_cli.errors import InputError, PluginError, listing, nearest
 from implicit_cli.problem import TRANSFORMS, Data, Option, Output, Parameter, Problem, Quantity, Unknown
 from implicit_cli.result import Axis, Variable
-from implicit_cli.spec import LoadedSpec, LoadedValue, read_value
+from implicit_cli.spec import DirectionSpec, HessianSpec, JacobianSpec, LoadedSpec, LoadedValue, read_value
 
 Array = NDArray[Any]
+Keys = tuple[str | int, ...]
 
 
 @dataclass(frozen=True)
 class Direction:
-    """A jvp's direction or a vjp's cotangent: full arrays by quantity name."""
+    """A direction of a jvp or of a second derivative, or a vjp's cotangent: full arrays by quantity name.
+
+    With `count` there are so many of them, along a first axis.
+    """
 
     kind: str
     name: str
     parts: Mapping[str, Array]
+    count: int | None = None
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,7 @@ class BoundProblem:
     of: tuple[str, ...]
     wrt: tuple[str, ...]
     jacobian: bool
+    hessian: bool
     directions: tuple[Direction, ...]
     inputs: tuple[str, ...]
 
@@ -48,17 +55,20 @@ class BoundProblem:
         return tuple(self.problem.declared(kind))
 
 
-def bind(loaded: LoadedSpec, cls: type[Problem]) -> BoundProblem:
+def bind(loaded: LoadedSpec, cls: type[Problem], arrays: Mapping[Keys, Array] = MappingProxyType({})) -> BoundProblem:
     """Check a loaded spec against a problem class; all faults that can be seen together are reported together.
+
+    `arrays` are values that are at hand, by their keys in the spec: they take the place of what the spec says there.
 
     Raises InputError for the spec's faults, PluginError for the class's own.
     """
     check_declarations(cls)
-    return _Binder(loaded, cls).bind()
+    return _Binder(loaded, cls, arrays).bind()
 
 
 class _Binder:
-    def __init__(self, loaded: LoadedSpec, cls: type[Problem]) -> None:
+    def __init__(self, loaded: LoadedSpec, cls: type[Problem], arrays: Mapping[Keys, Array]) -> None:
+        self.arrays = arrays
         self.loaded, self.spec, self.cls = loaded, loaded.model, cls
         self.faults: list[str] = []
         self.origins: list[str] = []
@@ -80,6 +90,7 @@ class _Binder:
         transforms = self._transforms(theta)
         of, wrt = self._of(), self._wrt()
         directions = self._directions(shapes)
+        self._check_hessian(of, shapes)
         self._stop_on_faults()
         return BoundProblem(
             problem=self.problem,
@@ -94,7 +105,8 @@ class _Binder:
             initial=guess,
             of=of,
             wrt=wrt,
-            jacobian=any(product.kind == "jacobian" for product in self.spec.sensitivity.products),
+            jacobian=JacobianSpec() in self.spec.sensitivity.products,
+            hessian=HessianSpec() in self.spec.sensitivity.products,
             directions=directions,
             inputs=tuple(self.origins),
         )
@@ -138,7 +150,9 @@ class _Binder:
                 self._fault(("data",), f"'{name}' is missing: {_describe(declared[name])}")
         return loaded
 
-    def _read(self, keys: tuple[str | int, ...], value: Any) -> LoadedValue | None:
+    def _read(self, keys: Keys, value: Any) -> LoadedValue | None:
+        if keys in self.arrays:
+            return LoadedValue(self.arrays[keys])
         try:
             found = read_value(self.loaded, keys, value)
         except InputError as error:
@@ -268,12 +282,13 @@ class _Binder:
     def _directions(self, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Direction, ...]:
         directions: list[Direction] = []
         for index, product in enumerate(self.spec.sensitivity.products):
-            if product.kind == "jacobian":
+            if not isinstance(product, DirectionSpec):
                 continue
             allowed: Iterable[str] = (
-                self._wrt() if product.kind == "jvp" else (*self.cls.declared(Unknown), *self.cls.declared(Output))
+                (*self.cls.declared(Unknown), *self.cls.declared(Output)) if product.kind == "vjp" else self._wrt()
             )
-            parts = {}
+            parts: dict[str, Array] = {}
+            count: int | None = None
             for name, value in product.parts.items():
                 keys = ("sensitivity", "products", index, product.kind, product.name, name)
                 if name not in allowed:
@@ -282,15 +297,37 @@ class _Binder:
                 found = self._read(keys, value)
                 if found is None:
                     continue
-                if found.array.ndim and found.array.shape != shapes[name]:
+                shape, array = shapes[name], np.asarray(found.array, dtype=np.float64)
+                at_once = product.kind in ("jvp", "vjp")
+                if at_once and array.ndim == len(shape) + 1 and array.shape[1:] == shape:
+                    if count is not None and count != len(array):
+                        self._fault(keys, f"found {len(array)} directions, allowed: {count}, as the parts before it have")
+                        continue
+                    count = len(array)
+                elif array.ndim and array.shape != shape:
                     self._fault(
                         keys,
-                        f"found shape {_shape_text(found.array.shape)}, allowed: {_shape_text(shapes[name])} or a single number",
+                        f"found shape {_shape_text(array.shape)}, allowed: {_shape_text(shape)} or a single number"
+                        + (f", or {_shape_text(('k', *shape))} for k directions at once" if at_once else ""),
                     )
                     continue
-                parts[name] = np.broadcast_to(np.asarray(found.array, dtype=np.float64), shapes[name]).copy()
-            directions.append(Direction(product.kind, product.name, parts))
+                parts[name] = array
+            many = () if count is None else (count,)
+            full = {name: np.broadcast_to(part, many + shapes[name]).copy() for name, part in parts.items()}
+            directions.append(Direction(product.kind, product.name, full, count))
         return tuple(directions)
+
+    def _check_hessian(self, of: Sequence[str], shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """A whole Hessian is one of scalars: somewhere in `of` there must be one."""
+        products = self.spec.sensitivity.products
+        if HessianSpec() in products and all(shapes.get(name) != () for name in of):
+            scalars = [name for kind in (Unknown, Output) for name in self.cls.declared(kind) if shapes[name] == ()]
+            cure = f"name one of {listing(scalars)} in sensitivity.of, or ask" if scalars else "ask"
+            self._fault(
+                ("sensitivity", "products", products.index(HessianSpec())),
+                f"found 'hessian', and nothing in sensitivity.of is a scalar: {cure} for second derivatives along directions, "
+                "{hessian: {NAME: {PARAMETER: VALUE}}}",
+            )
 
     # Axes
 

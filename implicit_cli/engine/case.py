@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -14,17 +15,30 @@ import numpy as np
 from implicit_cli.core.certificate import Certifier
 from implicit_cli.core.degeneracy import Degeneracy, analyse
 from implicit_cli.core.implicit import Point
-from implicit_cli.core.linear import LinearSolver, Solved, prepare
+from implicit_cli.core.linear import LinearSolver, prepare
 from implicit_cli.core.linear.base import Operator
-from implicit_cli.core.solvers import Observer, Solution, solve
+from implicit_cli.core.solvers import Observer as SolverObserver
+from implicit_cli.core.solvers import Solution, compiled_residual, solve
+from implicit_cli.engine import methods
+from implicit_cli.engine.chunks import Memory, Room
+from implicit_cli.engine.passes import Solves
 from implicit_cli.engine.plan import Plan
 from implicit_cli.engine.products import Products
+from implicit_cli.engine.site import Site
 from implicit_cli.engine.vectors import Vectors
-from implicit_cli.result import CaseResult, Certificate, LinearReport, NullSpace, SolverReport
+from implicit_cli.result import Array, CaseResult, Certificate, LinearReport, NullSpace, SolverReport
 from implicit_cli.status import Status
 
 RUNAWAY = 1e3
 """A residual that has grown by this factor is said to have run away."""
+STORED = "stored"
+"""Name of the solver where the solution was there before."""
+
+
+class Observer(SolverObserver, Protocol):
+    """Sees a case from outside: what begins, how the solver goes, and how many chunks of right-hand sides are done."""
+
+    def chunk(self, done: int, total: int) -> None: ...
 
 
 class Stopwatch:
@@ -42,19 +56,16 @@ class Stopwatch:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - begun
 
 
-def run_case(vectors: Vectors, plan: Plan, *, identity: str, seed: int, observer: Observer | None = None) -> CaseResult:
-    """Solve and differentiate one case. Whatever the mathematics does, the answer is a `CaseResult` whose status says it."""
+def run_case(
+    vectors: Vectors, plan: Plan, *, identity: str, seed: int, observer: Observer | None = None, room: Room | None = None
+) -> CaseResult:
+    """Solve and differentiate one case. Whatever the mathematics does, the answer is a `CaseResult` whose status says it.
+
+    Blocks of a Jacobian that the plan sends to a file go to `room`.
+    """
     watch = Stopwatch()
-    say = observer.stage if observer is not None else lambda _: None
-
-    def linearise(p: Point) -> LinearSolver:
-        operator = Operator(vectors.system.A_times, vectors.system.At_times, p, vectors.x.size, vectors.condition.symmetric)
-        A = vectors.system.A_matrix(p) if plan.linear.dense else None
-        known = list(_gauges(vectors, p).values())
-        G = jnp.stack(known, axis=1) if known else jnp.zeros((vectors.x.size, 0))
-        return prepare(plan.linear, operator, A, G)
-
-    say(f"solving with {plan.solver}: {vectors.x.size} unknowns")
+    if observer is not None:
+        observer.stage(f"solving with {plan.solver}: {vectors.x.size} unknowns")
     start = Point(vectors.initial(seed), vectors.start, vectors.data)
     with watch("solve"):
         solution = solve(
@@ -63,28 +74,80 @@ def run_case(vectors: Vectors, plan: Plan, *, identity: str, seed: int, observer
             start,
             tol=plan.tol,
             max_steps=plan.max_steps,
-            linearise=linearise if plan.polish else None,
+            linearise=(lambda p: _linearise(vectors, plan, p)) if plan.polish else None,
             observer=observer,
         )
     p = start._replace(x=solution.x)
-    residual = float(jnp.max(jnp.abs(vectors.system.F(p.x, p.theta, p.data)), initial=0.0))
+    residual = _residual(vectors, p)
     if solution.status is Status.NOT_FINITE:
         return _unsolved(vectors, plan, p, solution, residual, watch, identity)
+    return _differentiated(vectors, plan, p, solution, residual, watch, identity, observer, room, start)
 
-    say(f"differentiating: {plan.forward_solves} forward and {plan.adjoint_solves} adjoint solves")
-    with watch("differentiate"):
-        A = linearise(p)
+
+def differentiate_at(
+    vectors: Vectors,
+    plan: Plan,
+    x: Mapping[str, Array],
+    *,
+    identity: str,
+    observer: Observer | None = None,
+    room: Room | None = None,
+) -> CaseResult:
+    """Differentiate at a solution that is known, by unknown: as `run_case` does, without a solve. F is evaluated there anew."""
+    p = Point(vectors.x.join(x), vectors.start, vectors.data)
+    residual = _residual(vectors, p)
+    finite = bool(jnp.all(jnp.isfinite(p.x))) and np.isfinite(residual)
+    status = Status.NOT_FINITE if not finite else Status.OK if residual <= plan.tol else Status.NOT_CONVERGED
+    solution = Solution(p.x, status, np.zeros(0), STORED)
+    watch = Stopwatch()
+    if not finite:
+        return _unsolved(vectors, plan, p, solution, residual, watch, identity)
+    return _differentiated(vectors, plan, p, solution, residual, watch, identity, observer, room)
+
+
+def _differentiated(
+    vectors: Vectors,
+    plan: Plan,
+    p: Point,
+    solution: Solution,
+    residual: float,
+    watch: Stopwatch,
+    identity: str,
+    observer: Observer | None,
+    room: Room | None,
+    start: Point | None = None,
+) -> CaseResult:
+    """Products at p, by the plan's method; where nothing was solved there is no `start`, and the method is the theorem."""
+    say = observer.stage if observer is not None else lambda _: None
+
+    def certify() -> Certifier:
+        say("certifying")
+        _, theta, data = vectors.arguments(p)
+        return Certifier(vectors.system, p, A, vectors.problem.constants(theta, data), _margin(vectors, p))
+
+    def progress(done: int, total: int) -> None:
+        if observer is not None and total > 1:
+            observer.chunk(done, total)
+
+    chunks = plan.forward_chunks.count + plan.adjoint_chunks.count
+    parts = f", {chunks} chunks" if chunks > (plan.forward_solves > 0) + (plan.adjoint_solves > 0) else ""
+    say(f"differentiating: {plan.forward_solves} forward and {plan.adjoint_solves} adjoint solves{parts}")
+    compared = plan.method != "implicit" and start is not None
+    with watch("linearise" if compared else "differentiate"):
+        A = _linearise(vectors, plan, p)
         degeneracy = _degeneracy(vectors, p, A, _gauges(vectors, p))
-        products = Products(vectors, plan, p, A, degeneracy)
-        products.differentiate()
-    say("certifying")
-    with watch("certify"):
-        x, theta, data = vectors.arguments(p)
-        certifier = Certifier(
-            vectors.system, p, A, vectors.problem.constants(theta, data), float(vectors.problem.margin(x, theta, data))
-        )
-        products.certify(certifier)
+        site = Site(vectors, plan, p, A, degeneracy, room if room is not None and plan.in_file else Memory())
+        products = Products(site)
+        if compared and start is not None:
+            again = partial(_solved_again, vectors, plan)
+            products = methods.Compared(site, methods.make(plan.method, site, start, solution, again))
+    certifier = products.compute(certify, watch, progress)
     status, message = _judge(vectors, plan, solution, residual, A, degeneracy, certifier.certificate, products)
+    if isinstance(products, methods.Compared) and status.good:
+        if products.trouble is not None:
+            status, message = _verdict(*products.trouble)
+        else:
+            message = "; ".join(filter(None, (message, products.note)))
     return _record(
         vectors,
         plan,
@@ -99,6 +162,7 @@ def run_case(vectors: Vectors, plan: Plan, *, identity: str, seed: int, observer
         products=products.results,
         linear=tuple(_linear_report(direction, solved) for direction, solved in products.solves.items()),
         certificate=certifier.certificate,
+        method=plan.method if compared else "implicit",
         null_space=NullSpace(
             degeneracy.nullity,
             degeneracy.gauges,
@@ -122,24 +186,76 @@ def _record(
     )
 
 
+def _linearise(vectors: Vectors, plan: Plan, p: Point) -> LinearSolver:
+    """A at p, prepared by the plan's method."""
+    system, condition = vectors.system, vectors.condition
+    find = condition.pattern
+    operator = Operator(
+        system.A_times,
+        system.At_times,
+        p,
+        vectors.x.size,
+        condition.symmetric,
+        definite=condition.definite,
+        matrix=system.A_matrix,
+        pattern=find(*vectors.arguments(p)) if find is not None else None,
+        entries=vectors.entries,
+        precondition=vectors.precondition,
+    )
+    known = list(_gauges(vectors, p).values())
+    G = jnp.stack(known, axis=1) if known else jnp.zeros((vectors.x.size, 0))
+    return prepare(plan.linear, operator, None, G)
+
+
+def _solved_again(vectors: Vectors, plan: Plan, p: Point) -> Solution:
+    """The same solve from p.x at p.theta, always polished: a difference of solutions needs all of their digits."""
+    return solve(
+        plan.solver,
+        vectors.goal,
+        p,
+        tol=plan.tol,
+        max_steps=plan.max_steps,
+        linearise=lambda p: _linearise(vectors, plan, p),
+    )
+
+
+def _residual(vectors: Vectors, p: Point) -> float:
+    """max |F|, and what else counts as the solver's residual, evaluated anew."""
+    return float(compiled_residual(vectors.goal)(p))
+
+
 def _gauges(vectors: Vectors, p: Point) -> dict[str, jax.Array]:
     """Known symmetries at a point, by name, as directions (d,)."""
-    return {name: vectors.x.join(direction) for name, direction in vectors.problem.null_space(*vectors.arguments(p)).items()}
+    arguments = vectors.arguments(p)
+    found = dict(vectors.problem.null_space(*arguments))
+    if vectors.condition.null_space is not None:
+        found |= {name: z._asdict() for name, z in vectors.condition.null_space(*arguments).items()}
+    return {name: vectors.x.join(direction) for name, direction in found.items()}
+
+
+def _margin(vectors: Vectors, p: Point) -> float:
+    """Distance to the nearest kink of F, of those that the problem and its condition know of."""
+    arguments = vectors.arguments(p)
+    margins = [vectors.problem.margin(*arguments)]
+    if vectors.condition.margin is not None:
+        margins.append(vectors.condition.margin(*arguments))
+    return min(map(float, margins))
 
 
 def _degeneracy(vectors: Vectors, p: Point, A: LinearSolver, gauges: dict[str, jax.Array]) -> Degeneracy:
     system, d = vectors.system, vectors.x.size
     declared = {reason: vectors.x.mask(masks) for reason, masks in vectors.problem.undetermined(*vectors.arguments(p)).items()}
     leak, gauge_leak, size_of_B = 0.0, 0.0, 1.0
-    if A.spectrum.nullity:
-        leak = float(jnp.linalg.norm(system.Bt_times(p, A.spectrum.Y)))
+    Z, Y = A.null_space
+    if Y.shape[1]:
+        leak = float(jnp.linalg.norm(system.Bt_times(p, Y)))
         probes = jnp.linalg.qr(jax.random.normal(jax.random.key(2), (d, min(d, 4))))[0]
         size_of_B = float(jnp.linalg.norm(system.Bt_times(p, probes))) * (d / probes.shape[1]) ** 0.5
-    if gauges:
+    if gauges and system.symmetric:  # else what B must not have is in Y, and its leak is found above
         G = jnp.linalg.qr(jnp.stack(list(gauges.values()), axis=1))[0]
         gauge_leak = float(jnp.linalg.norm(system.Bt_times(p, G)))
     named = {name: np.asarray(direction) for name, direction in gauges.items()}
-    return analyse(np.asarray(A.spectrum.Z), named, declared, leak=leak, gauge_leak=gauge_leak, size_of_B=size_of_B)
+    return analyse(np.asarray(Z), named, declared, leak=leak, gauge_leak=gauge_leak, size_of_B=size_of_B)
 
 
 def _judge(
@@ -154,8 +270,9 @@ def _judge(
 ) -> tuple[Status, str]:
     """The worst that is true of the case, with the figures behind it."""
     if solution.status is Status.NOT_CONVERGED:
-        found = f"max |F| is {residual:.2e} after {solution.steps} steps of {solution.name}, asked: {plan.tol:.2e}"
-        if solution.history[-1] > RUNAWAY * solution.history[0]:
+        how = "at the stored solution" if solution.name == STORED else f"after {solution.steps} steps of {solution.name}"
+        found = f"max |F| is {residual:.2e} {how}, asked: {plan.tol:.2e}"
+        if solution.history.size and solution.history[-1] > RUNAWAY * solution.history[0]:
             found += f" (it was {solution.history[0]:.2e} at first: the problem may have no solution)"
         return _verdict(Status.NOT_CONVERGED, found)
     undetermined = _describe_undetermined(vectors, degeneracy)
@@ -165,7 +282,7 @@ def _judge(
         return _verdict(Status.SINGULAR, f"dF/dtheta leaves the range of dF/dx ({undetermined or 'along a gauge'})")
     failed = [direction for direction, solved in products.solves.items() if (solved.status != Status.OK).any()]
     if failed:
-        worst = max(float(products.solves[direction].relative.max()) for direction in failed)
+        worst = max(float(np.max(products.solves[direction].relative)) for direction in failed)
         return _verdict(
             Status.LINEAR_SOLVE_FAILED,
             f"{A.method}, {' and '.join(failed)}: relative residual {worst:.1e}, asked {plan.linear.tol:.1e}",
@@ -208,15 +325,13 @@ def _accuracy_missed(products: Products, accuracy: float) -> str:
     """The worst product whose bound exceeds `accuracy` times its size, with the part that stands in the way."""
     worst, text = accuracy, ""
     for product in products.results:
-        finite = np.nan_to_num(product.value)
-        columns = finite.reshape(-1, product.bound.total.size) if product.kind == "jacobian" else finite.reshape(-1, 1)
-        size, bound = float(np.linalg.norm(columns, axis=0).max(initial=0.0)), float(np.max(product.bound.total, initial=0.0))
-        if np.isnan(product.value).all():
-            continue
-        relative = bound / size if size > 0 else bound
+        relative = products.relative(product)
         if relative > worst:
             part = max(("truncation", "linear", "rounding"), key=lambda name: float(np.max(getattr(product.bound, name))))
-            what = f"d {product.of} / d {product.wrt}" if product.kind == "jacobian" else f"{product.kind} '{product.name}'"
+            what = f"{product.kind} '{product.name}'"
+            if product.kind in ("jacobian", "hessian"):
+                d = "d2" if product.wrt2 else "d"
+                what = f"{d} {product.of} / d {product.wrt}{f' d {product.wrt2}' if product.wrt2 else ''}"
             worst, text = (
                 relative,
                 f"{what} is known to {relative:.1e} relative, asked {accuracy:.1e}; the {part} part stands in the way",
@@ -224,7 +339,7 @@ def _accuracy_missed(products: Products, accuracy: float) -> str:
     return text
 
 
-def _linear_report(direction: str, solved: Solved) -> LinearReport:
+def _linear_report(direction: str, solved: Solves) -> LinearReport:
     return LinearReport(direction, solved.method, solved.status, solved.relative, solved.steps)
 
 

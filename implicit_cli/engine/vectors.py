@@ -14,10 +14,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 
 from implicit_cli.core.conditions import Condition
 from implicit_cli.core.implicit import Point, System
-from implicit_cli.core.solvers import Goal
+from implicit_cli.core.solvers import Goal, Limits
 from implicit_cli.core.transforms import TRANSFORMS
 from implicit_cli.engine.bind import Array, BoundProblem
 from implicit_cli.errors import PluginError
@@ -77,8 +78,9 @@ class Vectors:
         )
         self._check()
         self.system = System(self._F, self._g, symmetric=self.condition.symmetric)
-        f, T = self.condition.objective, self.condition.mapping
-        self.goal = Goal(self.system.F, self._scalar(f) if f else None, self._vector(T) if T else None)
+        self.goal = self._goal()
+        self.entries = self._entries if self.condition.entries is not None else None
+        self.precondition = self._precondition if self.condition.precondition is not None else None
 
     # Named views
 
@@ -126,6 +128,63 @@ class Vectors:
 
     def _g(self, x: Any, theta: Any, data: Any) -> Any:
         return self.y.join(self.problem.outputs(*self.arguments(Point(x, theta, data)))) if self.outputs else jnp.zeros(0)
+
+    def _entries(self, p: Point) -> Any:
+        """Values of A at the condition's pattern."""
+        assert self.condition.entries is not None
+        return self.condition.entries(*self.arguments(p))
+
+    def _precondition(self, p: Point, U: Any) -> Any:
+        """`M^-1 U`, column by column (d, k)."""
+        apply, arguments = self.condition.precondition, self.arguments(p)
+        assert apply is not None
+        return jax.vmap(lambda r: self.x.join(apply(self.named_x(r), *arguments)._asdict()), in_axes=1, out_axes=1)(U)
+
+    def _goal(self) -> Goal:
+        """What the forward solvers see of the condition."""
+        c = self.condition
+
+        def flat(f: Any) -> Any:
+            return lambda x, theta, data: ravel_pytree(f(*self.arguments(Point(x, theta, data))))[0]
+
+        def operator(f: Any) -> Any:
+            return lambda v, eta, theta, data: self.x.join(
+                f(self.named_x(v), eta, self.named_theta(theta, data), data[0])._asdict()
+            )
+
+        def mirror(x: Any, g: Any, theta: Any, data: Any) -> Any:
+            assert c.mirror is not None
+            return self.x.join(c.mirror(self.named_x(x), self.named_x(g), self.named_theta(theta, data), data[0])._asdict())
+
+        def bounds(theta: Any, data: Any) -> Any:
+            assert c.bounds is not None
+            blank = self.named_x(jnp.zeros(self.x.size))
+            return tuple(self.x.join(side._asdict()) for side in c.bounds(blank, self.named_theta(theta, data), data[0]))
+
+        def program(theta: Any, data: Any) -> Any:
+            assert c.program is not None
+            return c.program.data(self.named_theta(theta, data), data[0])
+
+        ranges = {name: (where.start, where.stop) for name, where in self.x.slices.items()}
+        limits = None
+        if c.constraints is not None:
+            nu, lam = c.constraints.nu, c.constraints.lam
+            h, g = c.constraints.equality, c.constraints.inequality
+            primal = tuple(part for name, part in ranges.items() if name not in (nu, lam))
+            limits = Limits(flat(h) if h else None, flat(g) if g else None, primal, ranges.get(nu, (0, 0)), ranges.get(lam, (0, 0)))
+        return Goal(
+            self.system.F,
+            f=self._scalar(c.objective) if c.objective else None,
+            T=self._vector(c.mapping) if c.mapping else None,
+            r=flat(c.residuals) if c.residuals else None,
+            prox=operator(c.prox) if c.prox else None,
+            mirror=mirror if c.mirror else None,
+            blocks=tuple(ranges.values()) if c.blocks else (),
+            bounds=bounds if c.bounds else None,
+            limits=limits,
+            program=program if c.program else None,
+            cones=c.program.cones if c.program else (),
+        )
 
     # The problem against its own declaration
 

@@ -2,13 +2,17 @@
 
 from typing import Any
 
-from implicit_cli.spec.grammar import DirectionSpec, JacobianSpec
+from implicit_cli.spec.directions import NAMES as DIRECTION_OPTIONS
+from implicit_cli.spec.directions import read_directions, stored_spec
+from implicit_cli.spec.grammar import DirectionSpec, HessianSpec, JacobianSpec
 from implicit_cli.spec.load import LoadedSpec, load_spec
 from implicit_cli.spec.model import LinearSpec, RunSpec, SensitivitySpec, SolverSpec
 from implicit_cli.spec.values import LoadedValue, read_value
 
 __all__ = [
+    "DIRECTION_OPTIONS",
     "DirectionSpec",
+    "HessianSpec",
     "JacobianSpec",
     "LinearSpec",
     "LoadedSpec",
@@ -18,7 +22,9 @@ __all__ = [
     "SolverSpec",
     "json_schema",
     "load_spec",
+    "read_directions",
     "read_value",
+    "stored_spec",
 ]
 
 

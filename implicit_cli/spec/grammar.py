@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from pydantic_core import PydanticCustomError
 
-from implicit_cli.errors import nearest
+from implicit_cli.errors import listing, nearest
 from implicit_cli.spec.words import Keys, found, meant_number, shown
 
 FAULTS = "spec_faults"
@@ -23,7 +23,9 @@ REFERENCE = r"^[^\n]+?:/([^/\n][^\n]*)?$"
 """The file ends at the first `:/` that is not the start of `://`."""
 _REFERENCE = re.compile(r"(?P<file>[^\n]+?):(?P<path>/(?:[^/\n][^\n]*)?)\Z")
 _VALUE = "a number, a list of numbers, 'file.h5:/path', or {value: ..., unit: ...}"
-_PRODUCT = "'jacobian', {jvp: ...} or {vjp: ...}"
+_PRODUCT = "'jacobian', 'hessian', {jvp: ...}, {vjp: ...} or {hessian: ...}"
+_BARE = ("jacobian", "hessian")
+_NAMED = ("jvp", "vjp", "hessian")
 
 Fault = tuple[Keys, str]
 
@@ -36,12 +38,22 @@ class JacobianSpec:
 
 
 @dataclass(frozen=True)
-class DirectionSpec:
-    """A jvp's direction or a vjp's cotangent: its name, and a value by quantity in `parts`."""
+class HessianSpec:
+    """The whole Hessian of every scalar in `of`, for every pair of `wrt`."""
 
-    kind: Literal["jvp", "vjp"]
+    kind: Literal["hessian"] = "hessian"
+
+
+@dataclass(frozen=True)
+class DirectionSpec:
+    """The direction of a jvp or of a second derivative, or a vjp's cotangent: its name, and a value by quantity in `parts`."""
+
+    kind: Literal["jvp", "vjp", "hessian"]
     name: str
     parts: Mapping[str, Any]
+
+
+ProductSpec = JacobianSpec | HessianSpec | DirectionSpec
 
 
 def split_reference(text: str) -> tuple[str, str] | None:
@@ -98,16 +110,35 @@ def names(given: Any) -> tuple[str, ...] | None:
     return tuple(given)
 
 
-def products(given: Any) -> tuple[JacobianSpec | DirectionSpec, ...]:
+_UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_MEMORY = re.compile(r"\s*(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[A-Za-z]+)\s*\Z")
+
+
+def memory(given: Any) -> int:
+    """Bytes, from an integer or from a text such as '512 MiB'."""
+    allowed = "bytes as an integer, or a text such as '512 MiB'"
+    if isinstance(given, str):
+        match = _MEMORY.match(given)
+        if match is None or match["unit"] not in _UNITS:
+            hint = nearest(match["unit"], _UNITS) if match else meant_number(given, int)
+            _stop([((), f"found {found(given)}, allowed: {allowed}{hint}")])
+        assert match is not None
+        given = int(float(match["number"]) * _UNITS[match["unit"]])
+    if isinstance(given, bool) or not isinstance(given, int) or given < 1:
+        _stop([((), f"found {found(given)}, allowed: {allowed}")])
+    return int(given)
+
+
+def products(given: Any) -> tuple[ProductSpec, ...]:
     """The products asked for, each direction an entry of its own, in the order written."""
     if not isinstance(given, (list, tuple)):
-        hint = "; did you mean [jacobian]?" if given == "jacobian" else ""
+        hint = f"; did you mean [{given}]?" if isinstance(given, str) and given in _BARE else ""
         _stop([((), f"found {found(given)}, allowed: a list of {_PRODUCT}{hint}")])
     faults: list[Fault] = []
-    entries: list[JacobianSpec | DirectionSpec] = []
+    entries: list[ProductSpec] = []
     seen: set[tuple[str, str]] = set()
 
-    def add(entry: JacobianSpec | DirectionSpec, keys: Keys) -> None:
+    def add(entry: ProductSpec, keys: Keys) -> None:
         name = entry.name if isinstance(entry, DirectionSpec) else ""
         if (entry.kind, name) in seen:
             faults.append((keys, f"found {entry.kind}{f' {found(name)}' if name else ''} twice"))
@@ -115,17 +146,17 @@ def products(given: Any) -> tuple[JacobianSpec | DirectionSpec, ...]:
         entries.append(entry)
 
     for index, item in enumerate(given):
-        if isinstance(item, (JacobianSpec, DirectionSpec)):
+        if isinstance(item, ProductSpec):
             add(item, (index,))
-        elif item == "jacobian":
-            add(JacobianSpec(), (index,))
+        elif isinstance(item, str) and item in _BARE:
+            add(JacobianSpec() if item == "jacobian" else HessianSpec(), (index,))
         elif isinstance(item, Mapping) and len(item) == 1:
             kind, table = next(iter(item.items()))
-            if kind in ("jvp", "vjp"):
+            if kind in _NAMED:
                 for name, parts in _directions(table, (index, kind), faults).items():
                     add(DirectionSpec(kind, name, parts), (index, kind, name))
             else:
-                faults.append(((index, kind), "unknown key, allowed: 'jvp', 'vjp'"))
+                faults.append(((index, kind), f"unknown key, allowed: {listing(_NAMED)}"))
         elif isinstance(item, Mapping) and item:
             faults.append(
                 ((index,), f"found a mapping with {len(item)} keys, allowed: one of {_PRODUCT} in each entry of the list")
@@ -135,7 +166,7 @@ def products(given: Any) -> tuple[JacobianSpec | DirectionSpec, ...]:
                 ((index,), f"found '{item}', allowed: {_PRODUCT}; did you mean {{{item}: {{NAME: {{QUANTITY: VALUE}}}}}}?")
             )
         else:
-            hint = nearest(item, ["jacobian"]) if isinstance(item, str) else ""
+            hint = nearest(item, _BARE) if isinstance(item, str) else ""
             faults.append(((index,), f"found {found(item)}, allowed: {_PRODUCT}{hint}"))
     _stop(faults)
     return tuple(entries)
@@ -148,9 +179,9 @@ def thaw(frozen: Any) -> Any:
     return [thaw(inner) for inner in frozen] if isinstance(frozen, tuple) else frozen
 
 
-def thaw_products(entries: tuple[JacobianSpec | DirectionSpec, ...]) -> list[Any]:
+def thaw_products(entries: tuple[ProductSpec, ...]) -> list[Any]:
     """Products as a spec writes them, one entry for each."""
-    return ["jacobian" if isinstance(entry, JacobianSpec) else {entry.kind: {entry.name: thaw(entry.parts)}} for entry in entries]
+    return [{entry.kind: {entry.name: thaw(entry.parts)}} if isinstance(entry, DirectionSpec) else entry.kind for entry in entries]
 
 
 def product_rows(given: Any) -> tuple[int, ...]:

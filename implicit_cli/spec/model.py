@@ -24,11 +24,40 @@ from pydantic_core import CoreSchema, core_schema
 from typing_extensions import TypeAliasType
 
 from implicit_cli.spec import grammar
-from implicit_cli.spec.grammar import DirectionSpec, JacobianSpec
+from implicit_cli.spec.grammar import DirectionSpec, HessianSpec, JacobianSpec, ProductSpec
 
 V = TypeVar("V")
-Solver = Literal["auto", "fire", "fixed_point", "lbfgs", "newton"]
-LinearSolver = Literal["auto", "lu", "cholesky", "cg", "gmres", "bicgstab"]
+Solver = Literal[
+    "auto",
+    "accelerated_proximal_gradient",
+    "anderson",
+    "bfgs",
+    "bisection",
+    "block_coordinate_descent",
+    "broyden",
+    "clarabel",
+    "dogleg",
+    "fire",
+    "fixed_point",
+    "gauss_newton",
+    "gradient_descent",
+    "lbfgs",
+    "lbfgsb",
+    "levenberg_marquardt",
+    "mirror_descent",
+    "newton",
+    "newton_cg",
+    "nonlinear_cg",
+    "projected_gradient",
+    "proximal_gradient",
+    "qp",
+    "slsqp",
+    "trust_constr",
+]
+LinearSolver = Literal[
+    "auto", "lu", "cholesky", "qr", "svd", "sparse_lu", "sparse_cholesky", "cg", "minres", "gmres", "bicgstab", "lsmr"
+]
+DerivativeMethod = Literal["implicit", "unrolled", "finite_difference", "complex_step"]
 Transform = Literal["identity", "log", "log10", "logit", "softplus"]
 
 
@@ -104,25 +133,32 @@ Labels = Annotated[
     _Checked(grammar.labels, Annotated[list[str], Field(min_length=1)] | Reference),
 ]
 OptionValue = Annotated[bool | int | float | str, _Checked(grammar.option, bool | int | float | str)]
+Memory = Annotated[int, _Checked(grammar.memory, Annotated[int, Field(ge=1)] | Annotated[str, Field(min_length=2)], int)]
 Parts = Annotated[dict[str, Value], Field(min_length=1, description="value by quantity; what is left out is zero")]
 Directions = Annotated[dict[str, Parts], Field(min_length=1, description="directions, by a name of your choice")]
 
 
 class Jvp(_Strict):
-    """Derivatives along directions of the parameters, J v: one linear solve for each."""
+    """Derivatives along directions of the parameters, J v: one linear solve for each. One more axis in front: many at once."""
 
     jvp: Directions
 
 
 class Vjp(_Strict):
-    """Derivatives of cotangents on unknowns and outputs, w' J: one linear solve for each."""
+    """Derivatives of cotangents on unknowns and outputs, w' J: one linear solve for each. One more axis in front: many at once."""
 
     vjp: Directions
 
 
+class Hessian(_Strict):
+    """Second derivatives along directions of the parameters, D2 y [v, v]: two linear solves for each."""
+
+    hessian: Directions
+
+
 Products = Annotated[
-    tuple[JacobianSpec | DirectionSpec, ...],
-    _Checked(grammar.products, list[Literal["jacobian"] | Jvp | Vjp], grammar.thaw_products),
+    tuple[ProductSpec, ...],
+    _Checked(grammar.products, list[Literal["jacobian", "hessian"] | Jvp | Vjp | Hessian], grammar.thaw_products),
 ]
 
 
@@ -142,11 +178,21 @@ class SolverSpec(_Named):
 class LinearSpec(_Named):
     """How A u = b is solved; a bare string is the method's name."""
 
-    name: LinearSolver = Field(default="auto", description="method; auto: dense where A is small, else iterative, by symmetry")
+    name: LinearSolver = Field(
+        default="auto", description="method; auto: by size, symmetry, sparsity pattern, number of right-hand sides and device"
+    )
     tol: float = Field(default=1e-10, gt=0, lt=1, description="largest |A u - b| / |b| that counts as solved")
     max_steps: int | None = Field(
         default=None, ge=1, description="steps of an iterative method; left out: 10 per unknown, at least 1000"
     )
+    escalate: bool = Field(
+        default=True, description="where the method fails, go on to the next and say so; false: report the failure"
+    )
+    preconditioner: Literal["auto", "none", "block_jacobi"] = Field(
+        default="auto", description="of an iterative method; auto: the problem's own, if it has one"
+    )
+    block: int = Field(default=1, ge=1, description="unknowns in a block of block_jacobi")
+    ridge: float = Field(default=0.0, ge=0, description="solve with A + ridge I in place of A; the bias is in the bound")
 
 
 class SensitivitySpec(_Strict):
@@ -156,8 +202,14 @@ class SensitivitySpec(_Strict):
     wrt: Names = Field(default=None, description="parameters to differentiate with respect to; left out: all")
     products: Products = Field(
         default_factory=lambda: (JacobianSpec(),),
-        description="jacobian, {jvp: {NAME: {PARAMETER: VALUE}}} and {vjp: {NAME: {QUANTITY: VALUE}}}; an empty list only solves",
+        description="jacobian, hessian, {jvp: {NAME: {PARAMETER: VALUE}}}, {vjp: {NAME: {QUANTITY: VALUE}}} and "
+        "{hessian: {NAME: {PARAMETER: VALUE}}}; an empty list only solves",
         json_schema_extra={"default": ["jacobian"]},
+    )
+    method: DerivativeMethod = Field(
+        default="implicit",
+        description="implicit: the theorem, with bounds; unrolled: through the solver's steps; finite_difference: by solving again "
+        "nearby; complex_step: the theorem with A and B from complex numbers",
     )
     mode: Literal["auto", "forward", "adjoint"] = Field(
         default="auto", description="one solve per parameter component (forward) or per output component (adjoint); auto: the fewer"
@@ -165,6 +217,11 @@ class SensitivitySpec(_Strict):
     linear_solver: LinearSpec = Field(default_factory=LinearSpec, description="linear solver of the derivatives")
     accuracy: float = Field(
         default=1e-6, gt=0, le=1, description="largest bound allowed on a column of a derivative, relative to its largest column"
+    )
+    memory: Memory = Field(
+        default=2**30,
+        description="bytes that the differentiation may take, such as '512 MiB'; right-hand sides go in chunks",
+        json_schema_extra={"default": "1 GiB"},
     )
 
 
@@ -189,4 +246,4 @@ class RunSpec(_Strict):
     sensitivity: SensitivitySpec = Field(default_factory=SensitivitySpec, description="which derivatives, and how well")
 
 
-__all__ = ["DirectionSpec", "JacobianSpec", "LinearSpec", "RunSpec", "SensitivitySpec", "SolverSpec"]
+__all__ = ["DirectionSpec", "HessianSpec", "JacobianSpec", "LinearSpec", "RunSpec", "SensitivitySpec", "SolverSpec"]

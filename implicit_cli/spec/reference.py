@@ -6,6 +6,8 @@ No file can make us open another file, fill the memory, or take numbers for data
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -33,6 +35,18 @@ def read(path: Path, file_name: str, inner: str, *, place: str, text: bool) -> t
     Numbers come as float64 or int64 in native order, texts (`text`) as NumPy strings. Raises InputError for what is missing,
     damaged, elsewhere (external links and storage, virtual datasets), never written, empty, too large or of another type.
     """
+    with _opened(path, file_name, inner, place) as reader:
+        return reader.read(text=text)
+
+
+def datasets_in(path: Path, file_name: str, inner: str, *, place: str) -> list[str]:
+    """Names of the datasets in the group `inner` of the file at `path`; raises as `read` does."""
+    with _opened(path, file_name, inner, place) as reader:
+        return reader.members()
+
+
+@contextmanager
+def _opened(path: Path, file_name: str, inner: str, place: str) -> Iterator[_Reader]:
     # Imported here: a spec without references needs no HDF5.
     import h5py
 
@@ -48,7 +62,7 @@ def read(path: Path, file_name: str, inner: str, *, place: str, text: bool) -> t
     try:
         # Without locking: an input is only read, and some shared file systems cannot lock.
         with h5py.File(path, "r", locking=False) as file:
-            return _Reader(h5py, file, label, inner).read(text=text)
+            yield _Reader(h5py, file, label, inner)
     except MemoryError as error:
         raise EnvironmentProblem(f"{label}:{shown(inner)}: not enough memory to read the dataset") from error
     except _UNREADABLE as error:
@@ -68,6 +82,16 @@ class _Reader:
         self.check_size(node, dtype)
         self.check_storage(node)
         return (self.texts(node) if text else self.numbers(node, dtype)), self.units(node)
+
+    def members(self) -> list[str]:
+        """Datasets of a group, by name."""
+        node = self.find()
+        found = (
+            [name for name in node if isinstance(node.get(name), self.h5py.Dataset)] if isinstance(node, self.h5py.Group) else []
+        )
+        if not found:
+            self.refuse("found no dataset in it, allowed: a group of datasets, one for each quantity")
+        return found
 
     def refuse(self, what: str) -> NoReturn:
         raise InputError(f"{self.label}:{shown(self.inner)}: {what}")

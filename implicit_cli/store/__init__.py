@@ -1,7 +1,9 @@
-"""The only place that knows the result file: `check_output`, `write_result`, `read_summary`. `docs/file-format.md` describes it."""
+"""The only place that knows the result file, which `docs/file-format.md` describes: it checks, writes and reads it."""
 
 from implicit_cli.store.atomic import check_output
-from implicit_cli.store.read import read_summary
+from implicit_cli.store.read import read_summary, summarise
+from implicit_cli.store.scratch import Scratch
+from implicit_cli.store.stored import StoredCase, read_stored
 from implicit_cli.store.summary import (
     CaseSummary,
     ConstantSummary,
@@ -24,10 +26,14 @@ __all__ = [
     "NullSpaceSummary",
     "ProductSummary",
     "QuantitySummary",
+    "Scratch",
     "SolverSummary",
+    "StoredCase",
     "Summary",
     "UndeterminedSummary",
     "check_output",
+    "read_stored",
     "read_summary",
+    "summarise",
     "write_result",
 ]

@@ -7,10 +7,21 @@ import errno
 import os
 import secrets
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 from implicit_cli.errors import EnvironmentProblem, InputError
+
+
+class Sealed(Protocol):
+    """A file's bytes, piece by piece, of which some are known only when all have gone through."""
+
+    def __iter__(self) -> Iterator[memoryview]:
+        """The bytes in order, as they are before the seal."""
+
+    def seal(self) -> tuple[int, bytes]:
+        """What takes the place of bytes at an offset, once all pieces have been iterated over."""
 
 
 def check_output(path: Path, inputs: Iterable[Path] = ()) -> None:
@@ -33,7 +44,7 @@ def check_output(path: Path, inputs: Iterable[Path] = ()) -> None:
         # Permission bits tell neither of read-only file systems nor of what root may do: only a try does.
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise EnvironmentProblem(f"{path}: cannot write the result: {_reason(error)}") from error
+        raise EnvironmentProblem(f"{path}: cannot write the result: {reason(error)}") from error
 
 
 def _check_kind(path: Path) -> None:
@@ -43,7 +54,7 @@ def _check_kind(path: Path) -> None:
         raise InputError(f"{path}: found a device or a pipe, allowed: a file name for the result")
 
 
-def replace_file(path: Path, content: bytes | memoryview) -> None:
+def replace_file(path: Path, content: bytes | memoryview | Sealed) -> None:
     """Make `path` hold `content`, creating its folder if need be.
 
     Until the rename, an earlier file at `path` is untouched and the bytes are in a temporary file `.implicit-*.part` beside it,
@@ -63,26 +74,37 @@ def replace_file(path: Path, content: bytes | memoryview) -> None:
                 temporary.unlink()
             raise
     except OSError as error:
-        raise EnvironmentProblem(f"{path}: cannot write the result: {_reason(error)}") from error
+        raise EnvironmentProblem(f"{path}: cannot write the result: {reason(error)}") from error
     try:
         _sync_folder(path.parent)
     except OSError as error:
         raise EnvironmentProblem(
-            f"{path}: the result is written, but its folder cannot be made durable: {_reason(error)}; a power loss may undo it"
+            f"{path}: the result is written, but its folder cannot be made durable: {reason(error)}; a power loss may undo it"
         ) from error
 
 
-def _write_new(path: Path, content: bytes | memoryview) -> None:
+def _write_new(path: Path, content: bytes | memoryview | Sealed) -> None:
     # O_EXCL with O_NOFOLLOW: the name must be new, so nobody can have put a link there.
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
     descriptor = os.open(path, flags, 0o666)
     try:
-        rest = memoryview(content)
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
+        if isinstance(content, (bytes, memoryview)):
+            _write(descriptor, content)
+        else:
+            for piece in content:
+                _write(descriptor, piece)
+            offset, seal = content.seal()
+            os.lseek(descriptor, offset, os.SEEK_SET)
+            _write(descriptor, seal)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _write(descriptor: int, content: bytes | memoryview) -> None:
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
 
 
 def _sync_folder(folder: Path) -> None:
@@ -100,7 +122,7 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _reason(error: OSError) -> str:
+def reason(error: OSError) -> str:
     """What the operating system says, with the cure where there is a plain one."""
     cure = _CURES.get(error.errno or 0, "")
     return f"{error.strerror or type(error).__name__}{cure}"
@@ -109,6 +131,7 @@ def _reason(error: OSError) -> str:
 _CURES = {
     errno.ENOSPC: "; free some space or choose another folder with --output",
     errno.EDQUOT: "; free some space or choose another folder with --output",
+    errno.EFBIG: "; raise the limit on the size of files (ulimit -f), or ask for less",
     errno.EACCES: "; choose a folder that you may write to with --output",
     errno.EPERM: "; choose a folder that you may write to with --output",
     errno.EROFS: "; choose a folder that you may write to with --output",

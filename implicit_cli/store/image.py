@@ -1,25 +1,134 @@
 """A result file put together in memory, so that a full disk meets finished bytes and never a half-written HDF5 file.
 
-The HDF5 library writes to a `BytesIO`. Its core driver would do too, but `H5Fget_file_image` of HDF5 before 2.0 (h5py before 3.16)
-returns an image with a wrong superblock checksum when the file is in the 1.8 format or a newer one, and no library opens it.
+Arrays that are mapped from a file (`store.scratch`) are left out of the memory: HDF5 reserves their place, and their bytes
+come from where they are when the file is written. HDF5 itself never writes to a disk.
+
+The HDF5 library writes to a file object in memory. Its core driver would do too, but `H5Fget_file_image` of HDF5 before 2.0 (h5py
+before 3.16) returns an image with a wrong superblock checksum when the file is in the 1.8 format or a newer one, and no library
+opens it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 
 from implicit_cli.result import Array
 from implicit_cli.store import layout
+from implicit_cli.store.scratch import release
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
 
 _CHUNK_BYTES = 1 << 20
+_PAGE_BYTES = 1 << 20
+_PIECE_BYTES = 16 << 20
 _FILTERS: dict[str, Any] = {"shuffle": True, "compression": "gzip", "compression_opts": 1, "fletcher32": True}
+
+
+class _Pages(io.RawIOBase):
+    """A file in memory, of which only the pages that were written to take memory."""
+
+    def __init__(self) -> None:
+        self._pages: dict[int, bytearray] = {}
+        self._size = self._position = 0
+
+    def seekable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def truncate(self, size: int | None = None) -> int:
+        self._size = self._position if size is None else size
+        return self._size
+
+    def write(self, data: ReadableBuffer) -> int:
+        rest = memoryview(data).cast("B")
+        end = self._position + len(rest)
+        for number, part in _split(self._position, end):
+            page = self._pages.setdefault(number, bytearray(_PAGE_BYTES))
+            length = part.stop - part.start
+            page[part] = rest[:length]
+            rest = rest[length:]
+        written, self._position = end - self._position, end
+        self._size = max(self._size, end)
+        return written
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        rest = memoryview(buffer).cast("B")
+        begin, end = self._position, min(self._position + len(rest), max(self._size, self._position))
+        for part in self.parts(begin, end):
+            rest[: len(part)] = part
+            rest = rest[len(part) :]
+        self._position = end
+        return end - begin
+
+    def parts(self, begin: int, end: int | None = None) -> Iterator[memoryview]:
+        """The bytes from `begin` to `end`, or to the end of the file."""
+        for number, part in _split(begin, self._size if end is None else end):
+            yield memoryview(self._pages.get(number) or bytes(_PAGE_BYTES))[part]
+
+
+def _split(begin: int, end: int) -> Iterator[tuple[int, slice]]:
+    """Pages with bytes from `begin` to `end`, and which of their bytes."""
+    while begin < end:
+        number, first = divmod(begin, _PAGE_BYTES)
+        last = min(_PAGE_BYTES, first + end - begin)
+        yield number, slice(first, last)
+        begin += last - first
+
+
+class Content:
+    """The bytes of a file, in order and a few at a time; the checksum of the whole is its `seal`."""
+
+    def __init__(self, image: _Pages, arrays: Mapping[int, Array], offset: int) -> None:
+        """`arrays` are those that HDF5 has only reserved a place for, by their addresses; the checksum's digits are at `offset`."""
+        self._image, self._arrays, self._offset = image, arrays, offset
+        self._digest = hashlib.sha256()
+
+    def __iter__(self) -> Iterator[memoryview]:
+        self._digest = hashlib.sha256()
+        for piece in self._pieces():
+            self._digest.update(piece)
+            yield piece
+
+    def seal(self) -> tuple[int, bytes]:
+        """Offset and digits of the checksum, after the last piece."""
+        return self._offset, self._digest.hexdigest().encode()
+
+    def __bytes__(self) -> bytes:
+        whole = bytearray().join(self)
+        offset, digits = self.seal()
+        whole[offset : offset + len(digits)] = digits
+        return bytes(whole)
+
+    def _pieces(self) -> Iterator[memoryview]:
+        done = 0
+        for address, array in sorted(self._arrays.items()):
+            yield from self._image.parts(done, address)
+            content = array.data.cast("B")
+            for begin in range(0, len(content), _PIECE_BYTES):
+                yield content[begin : begin + _PIECE_BYTES]
+                release(array)
+            done = address + len(content)
+        yield from self._image.parts(done)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +169,7 @@ class Image:
 
     def put(self, path: str, value: Any, dims: Sequence[Dimension], long_name: str, units: str = "1", **attributes: Any) -> None:
         """A dataset at `path`, one dimension per axis; raises ValueError where the sizes differ."""
-        array = np.asarray(value)
+        array = value if isinstance(value, np.memmap) else np.asarray(value)
         sizes = tuple(dimension.size for dimension in dims)
         if array.shape != sizes:
             raise ValueError(f"/{path}: found shape {array.shape}, expected {sizes}")
@@ -72,20 +181,22 @@ class Image:
         """A scalar string at `path`."""
         self._datasets[path] = _Dataset(path, np.array(value, object), (), {"long_name": long_name})
 
-    def finish(self, attributes: Mapping[str, Any]) -> memoryview:
-        """The bytes of the file, with `attributes` on the root group and the checksum of the whole filled in."""
-        buffer = io.BytesIO()
+    def finish(self, attributes: Mapping[str, Any]) -> Content:
+        """The file, with `attributes` on the root group."""
+        buffer = _Pages()
         with h5py.File(buffer, "w", libver=("v110", "v110"), track_order=True) as file:
             _describe(file, "", attributes)
             scales = self._write_scales(file)
             checksum = file.create_dataset(layout.CHECKSUM, data=np.bytes_(layout.CHECKSUM_MARK + b"0" * layout.CHECKSUM_LENGTH))
             checksum.attrs["long_name"] = "SHA-256 of this file, taken with the last 64 characters of this text set to 0"
             offset = checksum.id.get_offset() + len(layout.CHECKSUM_MARK)
+            arrays: dict[int, Array] = {}
             for dataset in self._datasets.values():
-                _write(file, dataset, scales)
-        image = buffer.getbuffer()
-        image[offset : offset + layout.CHECKSUM_LENGTH] = hashlib.sha256(image).hexdigest().encode()
-        return image
+                node = _write(file, dataset)
+                if isinstance(dataset.value, np.memmap):
+                    arrays[node.id.get_offset()] = dataset.value
+                _annotate(node, dataset, scales)
+        return Content(buffer, arrays, offset)
 
     def _write_scales(self, file: h5py.File) -> dict[Dimension, h5py.Dataset]:
         taken = {part for path in self._datasets for part in path.split("/")} | {layout.CHECKSUM}
@@ -109,7 +220,7 @@ def _describe(group: h5py.Group, path: str, attributes: Mapping[str, Any]) -> No
         group.attrs[name] = _clean(value) if isinstance(value, str) else value
 
 
-def _write(file: h5py.File, dataset: _Dataset, scales: Mapping[Dimension, h5py.Dataset]) -> None:
+def _write(file: h5py.File, dataset: _Dataset) -> h5py.Dataset:
     group: h5py.Group = file
     *groups, name = dataset.path.split("/")
     for depth, part in enumerate(groups, 1):
@@ -117,11 +228,24 @@ def _write(file: h5py.File, dataset: _Dataset, scales: Mapping[Dimension, h5py.D
             # Order of creation is the order of declaration, which `implicit show` keeps.
             _describe(group.create_group(part, track_order=True), "/".join(groups[:depth]), {})
         group = group[part]
-    node = _create(group, name, dataset.value)
+    return _reserve(group, name, dataset.value) if isinstance(dataset.value, np.memmap) else _create(group, name, dataset.value)
+
+
+def _annotate(node: h5py.Dataset, dataset: _Dataset, scales: Mapping[Dimension, h5py.Dataset]) -> None:
     for axis, dimension in enumerate(dataset.dimensions):
         node.dims[axis].attach_scale(scales[dimension])
     for key, value in dataset.attributes.items():
         node.attrs[key] = _clean(value) if isinstance(value, str) else value
+
+
+def _reserve(group: h5py.Group, name: str, value: Array) -> h5py.Dataset:
+    """A contiguous dataset whose place in the file is taken now, and to which HDF5 writes nothing."""
+    plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plan.set_layout(h5py.h5d.CONTIGUOUS)
+    plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    plan.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    kind, space = h5py.h5t.py_create(value.dtype), h5py.h5s.create_simple(value.shape)
+    return h5py.Dataset(h5py.h5d.create(group.id, name.encode(), kind, space, dcpl=plan))
 
 
 def _create(group: h5py.Group, name: str, value: Array) -> h5py.Dataset:

@@ -45,10 +45,11 @@ LINEAR = "diagnostics/linear"
 NULL_SPACE = "diagnostics/null_space"
 UNDETERMINED = "diagnostics/null_space/undetermined"
 PRODUCTS = "diagnostics/products"
+METHOD = "diagnostics/method"
 CONVERGENCE = "convergence"
 PROVENANCE = "provenance"
 
-VALUES = {"jacobian": "sensitivity", "jvp": "jvp", "vjp": "vjp"}
+VALUES = {"jacobian": "sensitivity", "jvp": "jvp", "vjp": "vjp", "hessian": "hessian", "hessian_along": "hessian_along"}
 """Group of the values of each kind of product."""
 
 ENCODINGS = {
@@ -63,11 +64,15 @@ ENCODINGS = {
     "sensitivity": "jacobian",
     "jvp": "jvp",
     "vjp": "vjp",
+    "hessian": "hessian",
+    "hessian_along": "hessian-along",
     CERTIFICATE: "certificate",
     CERTIFICATE_PROVENANCE: "certificate-provenance",
     "certificate/jacobian": "bound",
     "certificate/jvp": "bound",
     "certificate/vjp": "bound",
+    "certificate/hessian": "bound",
+    "certificate/hessian_along": "bound",
     "diagnostics": "diagnostics",
     SOLVER: "solver",
     LINEAR: "linear",
@@ -102,6 +107,9 @@ PARTS = {
 ABSENT = -1
 """Status code, and count, where a padded array has nothing."""
 
+BOTH = " and "
+"""Between the two parameters of a hessian."""
+
 _WRT = {"identity": "{}", "log": "log({})", "log10": "log10({})", "logit": "logit({})", "softplus": "softplus^-1({})"}
 
 
@@ -126,37 +134,40 @@ def encoding(path: str) -> str:
     return ENCODINGS[path]
 
 
-def product_path(kind: str, name: str, of: str, wrt: str) -> str:
+def product_path(kind: str, name: str, of: str, wrt: str, wrt2: str = "") -> str:
     """Where a product is below `VALUES[kind]`, `certificate/<kind>` and `diagnostics/products/<group>`, in this order.
 
-    A jacobian is at `<of>/<wrt>`, a jvp at `<name>/<of>`, a vjp at `<name>/<wrt>`.
+    A jacobian is at `<of>/<wrt>`, a hessian at `<of>/<wrt>/<wrt2>`, a jvp or hessian_along at `<name>/<of>`, a vjp at
+    `<name>/<wrt>`.
     """
+    if kind == "hessian":
+        return f"{component(of)}/{component(wrt)}/{component(wrt2)}"
     if kind == "jacobian":
         return f"{component(of)}/{component(wrt)}"
-    return f"{component(name)}/{component(of if kind == 'jvp' else wrt, (DIRECTION,))}"
+    return f"{component(name)}/{component(wrt if kind == 'vjp' else of, (DIRECTION,))}"
 
 
 DIRECTION = "direction"
-"""Group beside the values of a jvp or vjp that holds the direction or cotangent."""
+"""Group beside the values of a jvp, vjp or hessian_along that holds the direction or cotangent."""
 
 
-def value_path(kind: str, name: str, of: str, wrt: str) -> str:
+def value_path(kind: str, name: str, of: str, wrt: str, wrt2: str = "") -> str:
     """Dataset of a product's value."""
-    return f"{VALUES[kind]}/{product_path(kind, name, of, wrt)}"
+    return f"{VALUES[kind]}/{product_path(kind, name, of, wrt, wrt2)}"
 
 
-def status_path(kind: str, name: str, of: str, wrt: str) -> str:
+def status_path(kind: str, name: str, of: str, wrt: str, wrt2: str = "") -> str:
     """Dataset of a product's status: the value's path below `diagnostics/products`."""
-    return f"{PRODUCTS}/{value_path(kind, name, of, wrt)}"
+    return f"{PRODUCTS}/{value_path(kind, name, of, wrt, wrt2)}"
 
 
-def bound_path(kind: str, name: str, of: str, wrt: str) -> str:
+def bound_path(kind: str, name: str, of: str, wrt: str, wrt2: str = "") -> str:
     """Group of a product's bound and its parts."""
-    return f"{CERTIFICATE}/{kind}/{product_path(kind, name, of, wrt)}"
+    return f"{CERTIFICATE}/{kind}/{product_path(kind, name, of, wrt, wrt2)}"
 
 
 def direction_path(kind: str, name: str, quantity: str) -> str:
-    """Dataset of a direction's (jvp) or cotangent's (vjp) part."""
+    """Dataset of a direction's (jvp, hessian_along) or cotangent's (vjp) part."""
     return f"{VALUES[kind]}/{component(name)}/{DIRECTION}/{component(quantity)}"
 
 
@@ -177,6 +188,15 @@ def quotient(above: str, below: str) -> str:
     if above == below:
         return "1"
     return f"{above}/{below if below.replace('_', '').isalpha() else f'({below})'}"
+
+
+def times(first: str, second: str) -> str:
+    """Unit of a product of two quantities, in the notation of UDUNITS."""
+    if "1" in (first, second):
+        return second if first == "1" else first
+    if first != second:
+        return f"{first} {second}"
+    return f"{first}2" if first.replace("_", "").isalpha() else f"({first})2"
 
 
 def common_unit(variables: Iterable[Variable]) -> str:

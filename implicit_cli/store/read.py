@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import h5py
 import numpy as np
 
-from implicit_cli.result import Array
+from implicit_cli.result import Array, CaseResult, Header
 from implicit_cli.store import layout
 from implicit_cli.store.guard import opened
 from implicit_cli.store.nodes import labels, members, norm, outcome, scale, texts
@@ -24,6 +26,7 @@ from implicit_cli.store.summary import (
     Summary,
     UndeterminedSummary,
 )
+from implicit_cli.store.write import image_of
 
 T = TypeVar("T")
 
@@ -38,17 +41,27 @@ def read_summary(path: Path, entries: int = 10) -> Summary:
     EnvironmentProblem where it may not be read.
     """
     with opened(path) as file:
-        attributes = file.attrs
-        return Summary(
-            path=str(path),
-            format_version=int(attributes["format_version"]),
-            problem=attributes["problem"],
-            summary=attributes["summary"],
-            creator=f"{attributes['creator']} {attributes['creator_version']}",
-            created=attributes["created"],
-            provenance={name: str(node.asstr()[()]) for name, node in members(file, layout.PROVENANCE)},
-            cases=_cases(file, entries),
-        )
+        return _summary(file, str(path), entries)
+
+
+def summarise(header: Header, cases: Sequence[CaseResult], entries: int = 10) -> Summary:
+    """What the result file of these records would hold; nothing is written."""
+    with h5py.File(io.BytesIO(bytes(image_of(header, cases))), "r") as file:
+        return _summary(file, "", entries)
+
+
+def _summary(file: h5py.File, path: str, entries: int) -> Summary:
+    attributes = file.attrs
+    return Summary(
+        path=path,
+        format_version=int(attributes["format_version"]),
+        problem=attributes["problem"],
+        summary=attributes["summary"],
+        creator=f"{attributes['creator']} {attributes['creator_version']}",
+        created=attributes["created"],
+        provenance={name: str(node.asstr()[()]) for name, node in members(file, layout.PROVENANCE)},
+        cases=_cases(file, entries),
+    )
 
 
 def _cases(file: h5py.File, entries: int) -> tuple[CaseSummary, ...]:
@@ -59,6 +72,7 @@ def _cases(file: h5py.File, entries: int) -> tuple[CaseSummary, ...]:
     columns = zip(
         texts(group["id"]),
         texts(group["message"]),
+        texts(file[layout.METHOD]) if layout.METHOD in file else ["implicit"] * count,
         _transposed([_quantity(name, node) for name, node in members(file, layout.PARAMETERS)], count),
         _transposed([_quantity(name, node) for name, node in members(file, layout.SOLUTION)], count),
         _transposed([_quantity(name, node) for name, node in members(file, layout.OUTPUTS)], count),
@@ -75,6 +89,7 @@ def _cases(file: h5py.File, entries: int) -> tuple[CaseSummary, ...]:
             status=outcomes[case].label,
             good=outcomes[case].good,
             message=message or outcomes[case].text,
+            method=method,
             seconds={stage: float(values[case]) for stage, values in seconds.items() if np.isfinite(values[case])},
             parameters=parameters,
             solution=solution,
@@ -85,7 +100,9 @@ def _cases(file: h5py.File, entries: int) -> tuple[CaseSummary, ...]:
             linear=tuple(row for row in linear if row.right_hand_sides),
             null_space=space,
         )
-        for case, (name, message, parameters, solution, outputs, products, certificate, solver, linear, space) in enumerate(columns)
+        for case, (name, message, method, parameters, solution, outputs, products, certificate, solver, linear, space) in enumerate(
+            columns
+        )
     )
 
 

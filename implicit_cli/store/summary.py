@@ -27,7 +27,11 @@ class QuantitySummary:
 
 @dataclasses.dataclass(frozen=True)
 class EntrySummary:
-    """One number of a product, labelled by the axis labels: `of` is "w[bmi]", `wrt` "log(penalty[s5])" (empty for a jvp)."""
+    """One number of a product, labelled by the axis labels: `of` is "w[bmi]", `wrt` "log(penalty[s5])".
+
+    `wrt` is empty for a derivative along one direction and "NAME[3]" for one of many under a name; for a hessian it names both,
+    "a[0] and b[1]".
+    """
 
     of: str
     wrt: str
@@ -128,7 +132,10 @@ class NullSpaceSummary:
 
 @dataclasses.dataclass(frozen=True)
 class CaseSummary:
-    """All of one case. `good` is False where some number must not be relied on; `message` says cause and cure."""
+    """All of one case. `good` is False where some number must not be relied on; `message` says cause and cure.
+
+    `method` is how the products were differentiated.
+    """
 
     id: str
     status: str
@@ -143,6 +150,7 @@ class CaseSummary:
     solver: SolverSummary
     linear: tuple[LinearSummary, ...]
     null_space: NullSpaceSummary
+    method: str = "implicit"
 
 
 @dataclasses.dataclass(frozen=True)

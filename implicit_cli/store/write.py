@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,10 +14,10 @@ from implicit_cli import __version__
 from implicit_cli.result import Array, CaseResult, Header, LinearReport, Product, Variable
 from implicit_cli.store import layout
 from implicit_cli.store.atomic import replace_file
-from implicit_cli.store.image import Dimension, Image
+from implicit_cli.store.image import Content, Dimension, Image
 
 T = TypeVar("T")
-ProductKey = tuple[str, str, str, str]
+ProductKey = tuple[str, str, str, str, str]
 
 _WEAKEST_FIRST = ("estimated", "computed", "proved")
 
@@ -27,7 +28,12 @@ def write_result(path: Path, header: Header, cases: Sequence[CaseResult]) -> Non
     Missing folders are created. Raises EnvironmentProblem (one line) where the file system refuses, ValueError where the records
     contradict each other (shapes that differ from the declared axes, a quantity that a good case lacks, an id used twice).
     """
-    replace_file(path, _Writer(header, cases).image())
+    replace_file(path, image_of(header, cases))
+
+
+def image_of(header: Header, cases: Sequence[CaseResult]) -> Content:
+    """The bytes of a result file; raises ValueError as `write_result` does."""
+    return _Writer(header, cases).image()
 
 
 class _Writer:
@@ -45,7 +51,7 @@ class _Writer:
         self.values = {variable.name: variable for variable in (*header.unknowns, *header.outputs)}
         self.parameters = {variable.name: variable for variable in header.parameters}
 
-    def image(self) -> memoryview:
+    def image(self) -> Content:
         """The bytes of the file."""
         self.write_inputs()
         self.write_cases()
@@ -74,9 +80,17 @@ class _Writer:
         """The dimensions of a quantity; an axis that it has twice gets a dimension of its own the second time."""
         return tuple(self.copy("", name, count) if count else self.axes[name] for name, count in _counted(variable.axes))
 
-    def theta_dims(self, parameter: Variable) -> tuple[Dimension, ...]:
-        """The dimensions of a parameter as the columns of a derivative: `<parameter>_<axis>`, for xarray has no dimension twice."""
-        return tuple(self.copy(parameter.name, name, count) for name, count in _counted(parameter.axes))
+    def theta_dims(self, *parameters: Variable | None) -> tuple[tuple[Dimension, ...], ...]:
+        """The dimensions of parameters as rows and columns of a derivative: `<parameter>_<axis>`.
+
+        xarray has no dimension twice, so a parameter that comes a second time gets dimensions of its own.
+        """
+        found = [parameter for parameter in parameters if parameter]
+        counted = iter(_counted([(parameter.name, name) for parameter in found for name in parameter.axes]))
+        return tuple(
+            tuple(self.copy(owner, name, count) for (owner, name), count in islice(counted, len(parameter.axes)))
+            for parameter in found
+        )
 
     def copy(self, owner: str, name: str, count: int) -> Dimension:
         key = (owner, name, count)
@@ -118,21 +132,25 @@ class _Writer:
     def write_products(self) -> None:
         found: list[dict[ProductKey, Product]] = []
         for case in self.cases:
-            found.append({(p.kind, p.name, p.of, p.wrt): p for p in case.products})
+            found.append({(p.kind, p.name, p.of, p.wrt, p.wrt2): p for p in case.products})
             if len(found[-1]) < len(case.products):
                 raise ValueError(f"case '{case.id}' has two products of one name")
         for key in dict.fromkeys(key for products in found for key in products):
             self.product(key, [products.get(key) for products in found])
         named = [p for case in self.cases for p in case.products if p.direction]
         for kind, name in dict.fromkeys((p.kind, p.name) for p in named):
-            self.direction(kind, name, [p.direction for p in named if (p.kind, p.name) == (kind, name)])
+            self.direction(kind, name, [p for p in named if (p.kind, p.name) == (kind, name)])
 
     def product(self, key: ProductKey, products: Sequence[Product | None]) -> None:
-        kind, name, of, wrt = key
-        above, below = self.values.get(of), self.parameters.get(wrt)
-        rows = self.dims(above) if above and kind != "vjp" else ()
-        columns = (self.theta_dims(below) if kind == "jacobian" else self.dims(below)) if below and kind != "jvp" else ()
-        label = layout.wrt_label(below) if below else ""
+        kind, name, of, wrt, wrt2 = key
+        above, below, last = self.values.get(of), self.parameters.get(wrt), self.parameters.get(wrt2)
+        if kind == "hessian":  # of a scalar: its rows are the first parameter's components
+            rows, columns = self.theta_dims(below, last)
+        else:
+            rows = self.dims(above) if above else ()
+            columns = (self.theta_dims(below)[0] if kind == "jacobian" else self.dims(below)) if below else ()
+            rows = (*self.directions(kind, name, products), *rows)
+        label = layout.BOTH.join(layout.wrt_label(parameter) for parameter in (below, last) if parameter)
         match kind:
             case "jacobian":
                 meaning = f"derivative of {of} with respect to {label}"
@@ -140,13 +158,19 @@ class _Writer:
                 meaning = f"derivative of {of} along direction {name}"
             case "vjp":
                 meaning = f"cotangent {name} times the derivatives with respect to {label}"
+            case "hessian":
+                meaning = f"second derivative of {of} with respect to {label}"
+            case "hessian_along":
+                meaning = f"second derivative of {of} along direction {name}"
             case _:
                 raise ValueError(f"product kind: found '{kind}', allowed: {', '.join(layout.VALUES)}")
-        units = layout.quotient(above.unit if above else "1", layout.wrt_unit(below) if below else "1")
+        below_unit = layout.times(*(layout.wrt_unit(parameter) if parameter else "1" for parameter in (below, last)))
+        units = layout.quotient(above.unit if above else "1", below_unit)
         path = layout.value_path(*key)
         bound_path, status_path = layout.bound_path(*key), layout.status_path(*key)
         links = {"status": f"/{status_path}", "bound": f"/{bound_path}/bound"}
         links |= {word: text for word, text in (("of", of), ("wrt", label)) if text}
+        links["method"] = ", ".join(dict.fromkeys(case.method for case in self.cases))
         values = self.stacked(path, [product.value if product else None for product in products], _sizes((*rows, *columns)))
         self.file.put(path, values, [self.case, *rows, *columns], meaning, units, **links)
 
@@ -155,7 +179,7 @@ class _Writer:
 
         kinds = [product.bound.kind if product else "bound" for product in products]
         weakest = "estimate" if "estimate" in kinds else "bound"
-        bound_columns = columns if kind == "jacobian" else ()
+        bound_columns = columns if kind in ("jacobian", "hessian") else self.directions(kind, name, products)
         for part, long_name in layout.PARTS.items():
             field = "total" if part == "bound" else part
             parts = [getattr(product.bound, field) if product else None for product in products]
@@ -165,20 +189,32 @@ class _Writer:
             f"{bound_path}/kind", np.array(kinds, object), [self.case], "bound: every constant is proved or computed; else estimate"
         )
 
-    def direction(self, kind: str, name: str, directions: Sequence[Mapping[str, Array]]) -> None:
+    def directions(self, kind: str, name: str, products: Sequence[Product | None]) -> tuple[Dimension, ...]:
+        """The dimension of many directions under one name; none where there is one direction."""
+        size = next((np.size(p.bound.total) for p in products if p and p.direction and np.ndim(p.bound.total)), None)
+        if size is None:
+            return ()
+        key = (kind, name, size)
+        if key not in self.copies:
+            word = "cotangent" if kind == "vjp" else "direction"
+            self.copies[key] = self.file.dimension(f"{name}_{word}", size, None, f"{word} of {name}")
+        return (self.copies[key],)
+
+    def direction(self, kind: str, name: str, products: Sequence[Product]) -> None:
         """A direction's parts, once for all cases and for all the products that share it."""
+        directions, many = [product.direction for product in products], self.directions(kind, name, products)
         for quantity in dict.fromkeys(quantity for direction in directions for quantity in direction):
             path = layout.direction_path(kind, name, quantity)
             value = directions[0].get(quantity)
             if value is None or any(not np.array_equal(other.get(quantity, np.nan), value) for other in directions):
                 raise ValueError(f"/{path}: the direction differs between products")
-            if kind == "jvp":
+            if kind != "vjp":
                 variable = self.parameters[quantity]
                 unit, meaning = layout.wrt_unit(variable), f"direction in {layout.wrt_label(variable)}"
             else:
                 variable = self.values[quantity]
                 unit, meaning = layout.quotient("1", variable.unit), f"cotangent of {quantity}"
-            self.file.put(path, value, self.dims(variable), meaning, unit)
+            self.file.put(path, value, [*many, *self.dims(variable)], meaning, unit)
 
     def write_certificate(self) -> None:
         length = layout.common_unit(self.header.unknowns)
@@ -191,6 +227,8 @@ class _Writer:
             self.file.put(f"{layout.CERTIFICATE_PROVENANCE}/{name}", np.array(sources, object), [self.case], long_name)
 
     def write_diagnostics(self) -> None:
+        methods = np.array([case.method for case in self.cases], object)
+        self.file.put(layout.METHOD, methods, [self.case], "how the products were differentiated")
         solvers = [case.solver for case in self.cases]
         root = layout.SOLVER
         self.file.put(f"{root}/name", np.array([s.name for s in solvers], object), [self.case], "forward solver")
@@ -260,7 +298,8 @@ class _Writer:
         for case, value in zip(self.cases, values, strict=True):
             if value is None and case.status.good:
                 raise ValueError(f"/{path}: case '{case.id}' is {case.status.label} and has no value")
-            row = np.full(shape, np.nan) if value is None else np.asarray(value)
+            # a mapped array stays one: it is never all in memory
+            row = np.full(shape, np.nan) if value is None else value if isinstance(value, np.memmap) else np.asarray(value)
             if row.shape != shape:
                 raise ValueError(f"/{path}: case '{case.id}' has shape {row.shape}, expected {shape}")
             rows.append(row)
@@ -271,7 +310,7 @@ def _sizes(dims: Sequence[Dimension]) -> tuple[int, ...]:
     return tuple(dim.size for dim in dims)
 
 
-def _counted(axes: Sequence[str]) -> list[tuple[str, int]]:
+def _counted(axes: Sequence[T]) -> list[tuple[T, int]]:
     """Each axis with how often it came before."""
     return [(name, axes[:position].count(name)) for position, name in enumerate(axes)]
 

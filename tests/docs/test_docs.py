@@ -19,7 +19,7 @@ from implicit_cli.cli import app
 from implicit_cli.spec import load_spec
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 TEXTS = {page.name: page.read_text(encoding="utf-8") for page in PAGES}
 ALL = "\n".join(TEXTS.values())
 ELSEWHERE = {"file-format.md"}
@@ -129,7 +129,7 @@ def test_the_problem_in_the_readme_is_the_sample():
 # Generated parts
 
 
-@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda page: page.name)
 def test_generated_parts_are_fresh(page: Path):
     assert GENERATE.filled(page.read_text()) == page.read_text(), "run 'python docs/generate.py'"
 
@@ -199,5 +199,23 @@ def test_links_lead_somewhere(page: Path):
 
 
 def test_the_index_names_every_page():
-    for page in (ROOT / "docs").glob("*.md"):
-        assert page.name == "index.md" or f"({page.name})" in TEXTS["index.md"], page.name
+    for page in (ROOT / "docs").rglob("*.md"):
+        name = page.relative_to(ROOT / "docs").as_posix()
+        assert name == "index.md" or f"({name})" in TEXTS["index.md"], name
+
+
+# The catalogue
+
+
+def test_the_catalogue_lists_all_there_is_and_every_error_is_small():
+    from implicit_cli import core
+    from implicit_cli.core import projections, prox
+
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", TEXTS["catalogue.md"], re.MULTILINE)
+    rooms = {**vars(projections), **vars(prox)}
+    operators = {name for name, thing in rooms.items() if isinstance(thing, projections.Operator)}
+    assert {name for name, _ in rows} == {*core.__all__, "conic", *operators} - {"Condition"}
+    for name, cells in rows:
+        values = [float(cell) for cell in cells.split(" | ") if cell != "-"]
+        assert len(values) >= 5, name
+        assert max(values) < 1e-7, name

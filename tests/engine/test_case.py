@@ -193,7 +193,8 @@ def test_an_accuracy_out_of_reach_is_missed_with_the_part_that_stands_in_the_way
 
 
 def test_a_linear_solver_that_stops_short_fails_its_case(run):
-    result, found = run(Steep, "sensitivity: {linear_solver: {name: cg, max_steps: 1}}\nsolver: {tol: 1.0e-6, polish: false}\n")
+    linear = "{name: cg, max_steps: 1, escalate: false}"
+    result, found = run(Steep, f"sensitivity: {{linear_solver: {linear}}}\nsolver: {{tol: 1.0e-6, polish: false}}\n")
     assert result.status is Status.LINEAR_SOLVE_FAILED
     assert found["jacobian", "x", "t"].status is Status.LINEAR_SOLVE_FAILED
     assert result.linear[0].status.tolist() == [Status.LINEAR_SOLVE_FAILED]

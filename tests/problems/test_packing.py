@@ -92,18 +92,23 @@ def check(prepare, phi, box, seed):
     return rattlers
 
 
-@pytest.mark.parametrize("seed", [pytest.param(s, marks=[] if s in (0, 2) else pytest.mark.slow) for s in range(40)])
+def seeds(count, always, often):
+    """A few seeds in every run, some more in a whole one, all of them where they are asked for: `-m exhaustive`."""
+    marks = {s: [] if s in always else [pytest.mark.slow if s in often else pytest.mark.exhaustive] for s in range(count)}
+    return [pytest.param(s, marks=marks[s]) for s in range(count)]
+
+
+@pytest.mark.parametrize("seed", seeds(40, always=(0, 2), often=(11, 20, 26, 38)))
 def test_jammed_packings(prepare, seed):
     check(prepare, 0.98, "fixed", seed)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", seeds(10, always=(), often=(0, 2, 9)))
 def test_barely_jammed_packings_with_rattlers(prepare, seed):
     check(prepare, 0.86, "fixed", seed)
 
 
-@pytest.mark.parametrize("seed", [pytest.param(0), *(pytest.param(s, marks=pytest.mark.slow) for s in (1, 2, 3))])
+@pytest.mark.parametrize("seed", seeds(4, always=(0,), often=(2,)))
 def test_a_box_that_follows_the_diameter(prepare, seed):
     check(prepare, 0.98, "follows", seed)
 

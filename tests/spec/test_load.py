@@ -53,7 +53,7 @@ sweep: {}
 
 problem: p
 solver: lbfsg
-! s.yaml:2:9: solver.name: found 'lbfsg', allowed: 'auto', 'fire', 'fixed_point', 'lbfgs', 'newton'; did you mean 'lbfgs'?
+! s.yaml:2:9: solver.name: found 'lbfsg', allowed: 'accelerated_proximal_gradient', 'anderson', 'auto', 'bfgs', 'bisection', 'block_coordinate_descent', 'broyden', 'clarabel', 'dogleg', 'fire', 'fixed_point', 'gauss_newton', 'gradient_descent', 'lbfgs', 'lbfgsb', 'levenberg_marquardt', 'mirror_descent', 'newton', 'newton_cg', 'nonlinear_cg', 'projected_gradient', 'proximal_gradient', 'qp', 'slsqp', 'trust_constr'; did you mean 'lbfgs'?
 
 problem: p
 solver: {name: lbfgs, tolerance: 1}
@@ -286,15 +286,15 @@ sensitivity: {wrt: {a: 1}}
 
 problem: p
 sensitivity: {products: jacobian}
-! s.yaml:2:25: sensitivity.products: found 'jacobian', allowed: a list of 'jacobian', {jvp: ...} or {vjp: ...}; did you mean [jacobian]?
+! s.yaml:2:25: sensitivity.products: found 'jacobian', allowed: a list of 'jacobian', 'hessian', {jvp: ...}, {vjp: ...} or {hessian: ...}; did you mean [jacobian]?
 
 problem: p
 sensitivity: {products: [jacobain]}
-! s.yaml:2:26: sensitivity.products.0: found 'jacobain', allowed: 'jacobian', {jvp: ...} or {vjp: ...}; did you mean 'jacobian'?
+! s.yaml:2:26: sensitivity.products.0: found 'jacobain', allowed: 'jacobian', 'hessian', {jvp: ...}, {vjp: ...} or {hessian: ...}; did you mean 'jacobian'?
 
 problem: p
 sensitivity: {products: [jvp]}
-! s.yaml:2:26: sensitivity.products.0: found 'jvp', allowed: 'jacobian', {jvp: ...} or {vjp: ...}; did you mean {jvp: {NAME: {QUANTITY: VALUE}}}?
+! s.yaml:2:26: sensitivity.products.0: found 'jvp', allowed: 'jacobian', 'hessian', {jvp: ...}, {vjp: ...} or {hessian: ...}; did you mean {jvp: {NAME: {QUANTITY: VALUE}}}?
 
 problem: p
 sensitivity: {products: [jacobian, jacobian]}
@@ -314,7 +314,7 @@ sensitivity: {products: [{jvp: {a: {}}}]}
 
 problem: p
 sensitivity: {products: [{jpv: {a: {b: 1}}}]}
-! s.yaml:2:27: sensitivity.products.0.jpv: unknown key, allowed: 'jvp', 'vjp'
+! s.yaml:2:27: sensitivity.products.0.jpv: unknown key, allowed: 'hessian', 'jvp', 'vjp'
 
 problem: p
 sensitivity: {products: [{jvp: {a: {b: x}}}, {vjp: {c: {d: true}}}]}
@@ -327,13 +327,25 @@ sensitivity: {products: [{jvp: {a: {b: 1}}}, {jvp: {a: {b: 1}}}]}
 
 problem: p
 sensitivity: {products: [{jvp: {a: {b: 1}}, vjp: {a: {b: 1}}}]}
-! s.yaml:2:26: sensitivity.products.0: found a mapping with 2 keys, allowed: one of 'jacobian', {jvp: ...} or {vjp: ...} in each entry of the list
+! s.yaml:2:26: sensitivity.products.0: found a mapping with 2 keys, allowed: one of 'jacobian', 'hessian', {jvp: ...}, {vjp: ...} or {hessian: ...} in each entry of the list
 
 problem: p
-sensitivity: {products: [3, null, hessian]}
-! s.yaml:2:26: sensitivity.products.0: found 3, allowed: 'jacobian', {jvp: ...} or {vjp: ...}
-! s.yaml:2:29: sensitivity.products.1: found nothing, allowed: 'jacobian', {jvp: ...} or {vjp: ...}
-! s.yaml:2:35: sensitivity.products.2: found 'hessian', allowed: 'jacobian', {jvp: ...} or {vjp: ...}
+sensitivity: {products: [3, null, hesian]}
+! s.yaml:2:26: sensitivity.products.0: found 3, allowed: 'jacobian', 'hessian', {jvp: ...}, {vjp: ...} or {hessian: ...}
+! s.yaml:2:29: sensitivity.products.1: found nothing, allowed: 'jacobian', 'hessian', {jvp: ...}, {vjp: ...} or {hessian: ...}
+! s.yaml:2:35: sensitivity.products.2: found 'hesian', allowed: 'jacobian', 'hessian', {jvp: ...}, {vjp: ...} or {hessian: ...}; did you mean 'hessian'?
+
+problem: p
+sensitivity: {products: [hessian, {hessian: {a: {b: 1}}}, hessian]}
+! s.yaml:2:59: sensitivity.products.2: found hessian twice
+
+problem: p
+sensitivity: {products: hessian}
+! s.yaml:2:25: sensitivity.products: found 'hessian', allowed: a list of 'jacobian', 'hessian', {jvp: ...}, {vjp: ...} or {hessian: ...}; did you mean [hessian]?
+
+problem: p
+sensitivity: {method: unroled}
+! s.yaml:2:23: sensitivity.method: found 'unroled', allowed: 'complex_step', 'finite_difference', 'implicit', 'unrolled'; did you mean 'unrolled'?
 
 problem: p
 sensitivity: {products: [{jvp: {'': {b: 1}}}]}
@@ -345,7 +357,7 @@ sensitivity: {mode: reverse}
 
 problem: p
 sensitivity: {linear_solver: gmress}
-! s.yaml:2:30: sensitivity.linear_solver.name: found 'gmress', allowed: 'auto', 'bicgstab', 'cg', 'cholesky', 'gmres', 'lu'; did you mean 'gmres'?
+! s.yaml:2:30: sensitivity.linear_solver.name: found 'gmress', allowed: 'auto', 'bicgstab', 'cg', 'cholesky', 'gmres', 'lsmr', 'lu', 'minres', 'qr', 'sparse_cholesky', 'sparse_lu', 'svd'; did you mean 'gmres'?
 
 problem: p
 sensitivity: {linear_solver: {name: cg, tol: 2}}
@@ -353,7 +365,7 @@ sensitivity: {linear_solver: {name: cg, tol: 2}}
 
 problem: p
 sensitivity: {linear_solver: {steps: 2}}
-! s.yaml:2:31: sensitivity.linear_solver.steps: unknown key, allowed: 'max_steps', 'name', 'tol'; did you mean 'max_steps'?
+! s.yaml:2:31: sensitivity.linear_solver.steps: unknown key, allowed: 'block', 'escalate', 'max_steps', 'name', 'preconditioner', 'ridge', 'tol'; did you mean 'max_steps'?
 
 problem: p
 sensitivity: {accuracy: 2}
@@ -365,11 +377,11 @@ sensitivity: {accuracy: 0}
 
 problem: p
 sensitivity: {tol: 2}
-! s.yaml:2:15: sensitivity.tol: unknown key, allowed: 'accuracy', 'linear_solver', 'mode', 'of', 'products', 'wrt'; it belongs under solver or sensitivity.linear_solver
+! s.yaml:2:15: sensitivity.tol: unknown key, allowed: 'accuracy', 'linear_solver', 'memory', 'method', 'mode', 'of', 'products', 'wrt'; it belongs under solver or sensitivity.linear_solver
 
 problem: p
 sensitivity: jacobian
-! s.yaml:2:14: sensitivity: found 'jacobian', allowed: a mapping with the keys 'accuracy', 'linear_solver', 'mode', 'of', 'products', 'wrt'
+! s.yaml:2:14: sensitivity: found 'jacobian', allowed: a mapping with the keys 'accuracy', 'linear_solver', 'memory', 'method', 'mode', 'of', 'products', 'wrt'
 
 solver: {tol: -1, polish: yes}
 seed: x
@@ -411,7 +423,7 @@ options: {n: 2020-01-01, m: [x]}
 
 problem: p
 sensitivity: {products: [{}]}
-! s.yaml:2:26: sensitivity.products.0: found an empty mapping, allowed: 'jacobian', {jvp: ...} or {vjp: ...}
+! s.yaml:2:26: sensitivity.products.0: found an empty mapping, allowed: 'jacobian', 'hessian', {jvp: ...}, {vjp: ...} or {hessian: ...}
 
 problem: p
 solver: {polish: flase}
@@ -419,7 +431,7 @@ solver: {polish: flase}
 
 problem: p
 sensitivity:
-! s.yaml:2:1: sensitivity: found nothing, allowed: a mapping with the keys 'accuracy', 'linear_solver', 'mode', 'of', 'products', 'wrt'
+! s.yaml:2:1: sensitivity: found nothing, allowed: a mapping with the keys 'accuracy', 'linear_solver', 'memory', 'method', 'mode', 'of', 'products', 'wrt'
 """
 
 
@@ -514,9 +526,19 @@ def test_the_shortest_spec_has_the_defaults(load):
             "of": None,
             "wrt": None,
             "products": ["jacobian"],
+            "method": "implicit",
             "mode": "auto",
-            "linear_solver": {"name": "auto", "tol": 1e-10, "max_steps": None},
+            "linear_solver": {
+                "name": "auto",
+                "tol": 1e-10,
+                "max_steps": None,
+                "escalate": True,
+                "preconditioner": "auto",
+                "block": 1,
+                "ridge": 0.0,
+            },
             "accuracy": 1e-6,
+            "memory": 2**30,
         },
     }
 
@@ -600,7 +622,7 @@ JUNK = st.recursive(
     ),
     max_leaves=6,
 )
-SENSITIVITY = optional(**dict.fromkeys(("of", "wrt", "products", "mode", "linear_solver", "accuracy", "x"), JUNK))
+SENSITIVITY = optional(**dict.fromkeys(("of", "wrt", "products", "method", "mode", "linear_solver", "accuracy", "x"), JUNK))
 WRONG = optional(**{key: JUNK for key in RunSpec.model_fields if key != "sensitivity"}, sensitivity=JUNK | SENSITIVITY, y=JUNK)
 
 

@@ -109,10 +109,12 @@ SPECS = st.fixed_dictionaries(
             of=st.lists(NAMES, min_size=1, unique=True),
             wrt=st.none() | st.lists(NAMES, min_size=1, unique=True),
             products=st.lists(
-                st.just("jacobian") | DIRECTIONS.map(lambda table: {"jvp": table}) | DIRECTIONS.map(lambda table: {"vjp": table}),
+                st.sampled_from(["jacobian", "hessian"])
+                | st.tuples(st.sampled_from(["jvp", "vjp", "hessian"]), DIRECTIONS).map(lambda item: dict([item])),
                 max_size=3,
-                unique_by=lambda item: item if item == "jacobian" else next(iter(item)),
+                unique_by=lambda item: item if isinstance(item, str) else tuple(item),
             ),
+            method=st.sampled_from(["implicit", "unrolled", "finite_difference", "complex_step"]),
             mode=st.sampled_from(["auto", "forward", "adjoint"]),
             linear_solver=LINEAR | optional(name=LINEAR, tol=POSITIVE.filter(lambda tol: tol < 1), max_steps=st.none() | STEPS),
             accuracy=st.floats(0, 1, exclude_min=True),

@@ -22,6 +22,7 @@ TAKEN = [
     "{problem: p, data: {X: d.h5:/X, y: [1, 2.5], M: [[1], [2]], k: {value: [1], unit: K}}, labels: {a: [x, y], b: d.h5:/b}}",
     "{problem: p, transforms: {a: log}, initial: {w: 0.0}, parameters: {a: 1}}",
     "{problem: p, sensitivity: {of: [w], wrt: null, products: [jacobian, {jvp: {u: {a: 1}}}, {vjp: {f: {w: [1, 0]}}}]}}",
+    "{problem: p, sensitivity: {products: [hessian, {hessian: {u: {a: 1}}}], method: finite_difference}}",
     "{problem: p, sensitivity: {products: [], mode: auto, linear_solver: lu, accuracy: 1}}",
     "{problem: p, sensitivity: {linear_solver: {name: cg, tol: 1e-9, max_steps: null}}}",
 ]
@@ -52,6 +53,8 @@ REFUSED = [
     "{problem: p, sensitivity: {products: [{jvp: {}}]}}",
     "{problem: p, sensitivity: {products: [{jvp: {u: {a: 1}}, vjp: {u: {a: 1}}}]}}",
     "{problem: p, sensitivity: {accuracy: 2}}",
+    "{problem: p, sensitivity: {products: [{hessian: 1}]}}",
+    "{problem: p, sensitivity: {method: adjoint}}",
 ]
 TYPES: dict[str, Any] = {"object": dict, "array": list, "string": str, "boolean": bool, "null": type(None)}
 

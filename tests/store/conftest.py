@@ -72,7 +72,17 @@ def make_case() -> CaseResult:
         for of in ("w", "offset", "loss", "score")
         for wrt in ("penalty", "scale")
     ]
+    products += [
+        Product("hessian", "", of, a, filled(*shape(a), *shape(b)), bound(*shape(b), kind="estimate"), wrt2=b)
+        for of in ("offset", "score")
+        for a in ("penalty", "scale")
+        for b in ("penalty", "scale")
+    ]
     direction = {"penalty": np.ones((3, 2)), "scale": np.array(0.5)}
+    products += [
+        Product("hessian_along", "bend", of, "", filled(*shape(of)), bound(kind="estimate"), direction=direction)
+        for of in ("w", "loss")
+    ]
     products += [
         Product("jvp", "all_up", of, "", filled(*shape(of)), bound(kind="estimate"), direction=direction) for of in ("w", "loss")
     ]

@@ -50,6 +50,39 @@ def test_writes_that_take_only_a_part_are_continued(tmp_path, monkeypatch):
     assert (tmp_path / "out.h5").read_bytes() == b"0123456789"
 
 
+class InPieces:
+    """Content of which two bytes are known at the end."""
+
+    def __iter__(self):
+        yield from (memoryview(b"0123"), memoryview(b""), memoryview(b"456789"))
+
+    def seal(self):
+        return 3, b"ab"
+
+
+def test_pieces_are_written_in_order_and_sealed(tmp_path, monkeypatch):
+    write = os.write
+    monkeypatch.setattr(atomic.os, "write", lambda descriptor, data: write(descriptor, data[:3]))
+    replace_file(tmp_path / "out.h5", InPieces())
+    assert (tmp_path / "out.h5").read_bytes() == b"012ab56789"
+
+
+@pytest.mark.parametrize("allowed", [0, 1, 2])
+def test_a_disk_that_fills_up_between_pieces(tmp_path, monkeypatch, allowed):
+    write, calls = os.write, []
+
+    def fill(descriptor, data):
+        calls.append(data)
+        if len(calls) > allowed:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(descriptor, data)
+
+    monkeypatch.setattr(atomic.os, "write", fill)
+    with pytest.raises(EnvironmentProblem, match="No space left on device; free some space"):
+        replace_file(tmp_path / "out.h5", InPieces())
+    assert names(tmp_path) == []
+
+
 @pytest.mark.parametrize("earlier", [True, False])
 @pytest.mark.parametrize("call", ["open", "write", "fsync", "replace"])
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EIO])

@@ -266,7 +266,7 @@ def test_what_we_compress_best_is_not_taken_for_a_bomb(tmp_path):
     image.put("solution/zero", np.zeros(3_000_000), [image.dimension("a", 3_000_000)], "")
     image.text("problem", "p", "")
     path = tmp_path / "zero.h5"
-    path.write_bytes(image.finish({"format": layout.FORMAT, "format_version": 1, "complete": 1}))
+    path.write_bytes(bytes(image.finish({"format": layout.FORMAT, "format_version": 1, "complete": 1})))
     with opened(path) as file:
         assert not file["solution/zero"][()].any()
 

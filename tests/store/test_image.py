@@ -4,10 +4,13 @@ import io
 import h5py
 import numpy as np
 import pytest
+import xarray
 from hypothesis import given
 from hypothesis import strategies as st
 
-from implicit_cli.store.image import Image, _chunks
+from implicit_cli.store.atomic import replace_file
+from implicit_cli.store.image import Image, _chunks, _Pages
+from implicit_cli.store.scratch import Scratch
 
 
 def opened(image: Image) -> h5py.File:
@@ -116,3 +119,72 @@ def test_chunks_hold_at_most_a_mebibyte_and_are_contiguous(shape):
     # Before an axis that is cut, every axis is cut to one entry.
     cut = [axis for axis, (chunk, length) in enumerate(zip(chunks, shape, strict=True)) if chunk < length]
     assert not cut or all(chunks[axis] == 1 for axis in range(cut[-1]))
+
+
+@pytest.fixture
+def mapped(tmp_path):
+    """An image with two mapped arrays among others, and their values."""
+    room, image = Scratch(tmp_path / "out.h5"), Image()
+    rows, columns = image.dimension("row", 3, np.array(["a", "b", "c"])), image.dimension("column", 100_003)
+    values = np.random.default_rng(0).normal(size=(2, 3, 100_003))
+    image.put("group/first", np.arange(100_003.0), [columns], "before")
+    for name, value in zip(("large", "larger"), values, strict=True):
+        array = room.allocate(value.shape)
+        array[:] = value
+        image.put(f"group/{name}", array, [rows, columns], "values", "m", kind="mapped")
+        for number in range(40):  # enough to make HDF5 write while it goes on
+            image.put(f"{name}/{number}", np.arange(3.0), [rows], "between")
+    image.put("group/last", np.arange(3.0), [rows], "after")
+    return image, values
+
+
+def test_mapped_arrays_are_datasets_like_all_others(mapped, tmp_path):
+    image, values = mapped
+    replace_file(tmp_path / "out.h5", image.finish({"title": "x"}))
+    assert (tmp_path / "out.h5").stat().st_size == len(bytes(image.finish({"title": "x"})))  # HDF5 stamps its groups with the time
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert list(file["group"]) == ["first", "large", "larger", "last"]
+        for name, value in zip(("large", "larger"), values, strict=True):
+            node = file["group"][name]
+            np.testing.assert_array_equal(node[()], value)
+            assert (node.chunks, node.id.get_storage_size(), node.dtype) == (None, value.nbytes, np.dtype(float))
+            assert [dim[0].name for dim in node.dims] == ["/row", "/column"]
+            assert (node.attrs["units"], node.attrs["kind"]) == ("m", "mapped")
+            assert all(file[name][str(number)][2] == 2.0 for number in range(40))
+        np.testing.assert_array_equal(file["group/first"][()], np.arange(100_003.0))
+        np.testing.assert_array_equal(file["group/last"][()], np.arange(3.0))
+    with xarray.open_datatree(tmp_path / "out.h5", engine="h5netcdf") as tree:
+        assert tree["group/large"].dims == ("row", "column")
+        assert float(tree["group/larger"].sel(row="b", column=7)) == values[1, 1, 7]
+
+
+def test_the_checksum_covers_mapped_arrays(mapped):
+    content = bytes(mapped[0].finish({}))
+    with h5py.File(io.BytesIO(content), "r") as file:
+        stored = bytes(file["checksum"][()])[-64:]
+    assert hashlib.sha256(content.replace(stored, b"0" * 64)).hexdigest().encode() == stored
+
+
+def test_a_file_with_mapped_arrays_takes_no_memory_for_them(mapped):
+    content = mapped[0].finish({})
+    assert len(content._image._pages) <= 6
+
+
+@given(st.lists(st.tuples(st.integers(0, 60), st.binary(max_size=40)), max_size=12))
+def test_a_file_of_pages_is_a_file(writes):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("implicit_cli.store.image._PAGE_BYTES", 16)
+        pages, file = _Pages(), io.BytesIO()
+        for position, data in writes:
+            for target in (pages, file):
+                target.seek(position)
+                if data:
+                    target.write(data)
+        assert b"".join(pages.parts(0)) == file.getvalue()
+        for begin, length in ((0, 7), (13, 30), (90, 20)):
+            found, expected = bytearray(length), bytearray(length)
+            for target, buffer in ((pages, found), (file, expected)):
+                target.seek(begin)
+                target.readinto(buffer)
+            assert found == expected
+        assert pages.seek(0, io.SEEK_END) == len(file.getvalue())

@@ -63,7 +63,24 @@ def test_products_in_the_order_in_which_they_were_made(summary):
         ("jvp", "all_up", "loss", ""),
         ("vjp", "first", "", "log(penalty)"),
         ("vjp", "first", "", "scale"),
+        *(
+            ("hessian", "", of, f"{a} and {b}")
+            for of in ("offset", "score")
+            for a in ("log(penalty)", "scale")
+            for b in ("log(penalty)", "scale")
+        ),
+        ("hessian_along", "bend", "w", ""),
+        ("hessian_along", "bend", "loss", ""),
     ]
+
+
+def test_a_hessian(summary):
+    found = product(summary.cases[0], "hessian", "score", "log(penalty) and scale")
+    assert (found.shape, found.unit, found.bound_kind) == ((3, 2), "1/K", "estimate")
+    assert found.entries[0].wrt == "log(penalty[s5, 1]) and scale"
+    assert found.entries[0].value == -6.0
+    whole = product(summary.cases[0], "hessian", "offset", "log(penalty) and log(penalty)")
+    assert whole.entries[0].wrt == "log(penalty[s5, 1]) and log(penalty[s5, 1])"
 
 
 def test_a_jacobian(summary, case):
@@ -186,7 +203,7 @@ def test_names_come_back_as_they_were(tmp_path, header, case):
     odd = tuple(dataclasses.replace(p, name="a/b %..") if p.kind == "jvp" else p for p in case.products)
     write_result(tmp_path / "out.h5", header, [dataclasses.replace(case, products=odd, seconds={"read/write": 1.0})])
     [only] = read_summary(tmp_path / "out.h5").cases
-    assert {p.name for p in only.products} == {"", "a/b %..", "first"}
+    assert {p.name for p in only.products} == {"", "a/b %..", "first", "bend"}
     assert only.seconds == {"read/write": 1.0}
 
 

@@ -85,6 +85,10 @@ def test_numbers_come_back_exactly(path, case, floppy):
                         value, near = f"jvp/all_up/{product.of}", f"jvp/all_up/{product.of}"
                     case "vjp":
                         value, near = f"vjp/first/{product.wrt}", f"vjp/first/{product.wrt}"
+                    case "hessian":
+                        value = near = f"hessian/{product.of}/{product.wrt}/{product.wrt2}"
+                    case "hessian_along":
+                        value = near = f"hessian_along/bend/{product.of}"
                 np.testing.assert_array_equal(file[value][row], product.value)
                 assert file[f"diagnostics/products/{value}"][row] == product.status
                 for part in ("truncation", "linear", "rounding"):
@@ -92,6 +96,21 @@ def test_numbers_come_back_exactly(path, case, floppy):
                 np.testing.assert_array_equal(file[f"certificate/{near}/bound"][row], product.bound.total)
             for constant in ("sigma_min", "sigma_max", "kappa", "step", "h", "radius", "margin"):
                 assert file[f"certificate/{constant}"][row] == getattr(one.certificate, constant)
+
+
+def test_a_hessian_has_the_dimensions_of_both_parameters_and_divided_units(path):
+    with h5py.File(path) as file:
+        H = file["hessian/offset/penalty/penalty"]
+        names = [dimension[0].name for dimension in H.dims]
+        assert names == ["/case", "/penalty_feature", "/penalty_task", "/penalty_feature_2", "/penalty_task_2"]
+        bound = file["certificate/hessian/offset/penalty/penalty/bound"]
+        assert [dimension[0].name for dimension in bound.dims] == ["/case", "/penalty_feature_2", "/penalty_task_2"]
+        assert (H.attrs["units"], H.attrs["wrt"], H.attrs["method"]) == ("mol", "log(penalty) and log(penalty)", "implicit")
+        assert file["hessian/offset/penalty/scale"].attrs["units"] == "mol/K"
+        assert file["hessian/offset/scale/scale"].attrs["units"] == "mol/(K2)"
+        assert file["hessian_along/bend/w"].attrs["long_name"] == "second derivative of w along direction bend"
+        assert file["hessian_along/bend/direction/scale"].attrs["units"] == "K"
+        assert file["diagnostics/method"].asstr()[()].tolist() == ["implicit", "implicit"]
 
 
 def test_inputs_spec_and_provenance(path, header):
@@ -386,8 +405,8 @@ def test_records_that_contradict_each_other(tmp_path, header, case):
         write_result(out, header, [twice])
     with pytest.raises(ValueError, match="one linear report per direction"):
         write_result(out, header, [dataclasses.replace(case, linear=case.linear * 2)])
-    strange = dataclasses.replace(case.products[0], kind="hessian")
-    with pytest.raises(ValueError, match="found 'hessian', allowed: jacobian, jvp, vjp"):
+    strange = dataclasses.replace(case.products[0], kind="bend")
+    with pytest.raises(ValueError, match="found 'bend', allowed: jacobian, jvp, vjp, hessian, hessian_along"):
         write_result(out, header, [dataclasses.replace(case, products=(strange,))])
     up = {"penalty": np.zeros((3, 2))}
     other = [dataclasses.replace(p, direction=up) if (p.kind, p.of) == ("jvp", "loss") else p for p in case.products]

@@ -1,12 +1,13 @@
 """What every linear solver has: the problem it solves, null spaces treated alike, and results that carry their status.
 
 A may be singular. With right and left null spaces `Z` and `Y` (orthonormal columns, A Z = 0, A' Y = 0, equal for symmetric A) the
-solver works on the *completed* operator
+answer is always the minimum-norm solution `A^+ b` of the part of b in the range: b loses its part along Y, u its part along Z.
+Dense and Krylov methods work on the *completed* operator
 
     A_c = A + s Y Z'
 
-which is regular, equals A on the complement of Z, and maps Z onto Y. So `A_c^-1 (I - Y Y') b`, freed of its part along Z, is the
-minimum-norm solution A^+ b exactly, and nothing outside the null space is shifted. The transposed solve is the mirror image.
+which is regular, equals A on the complement of Z, and maps Z onto Y; sparse factorisations leave out as many rows and columns as
+there are null vectors. Nothing outside the null space is shifted. The transposed solve is the mirror image.
 """
 
 from __future__ import annotations
@@ -17,17 +18,29 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import NDArray
 
 from implicit_cli.status import Status
 
 Matrix = jax.Array
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+RANK_TOLERANCE = 1e-12
+"""Singular values below this fraction of the largest (or d eps, if more) count as zero: they are rounding, not information."""
+SUSPECT = 100.0
+"""A factor whose smallest singular value is estimated below this many rank tolerances calls for a search of the null space."""
+
+
+class Unsuitable(ArithmeticError):
+    """This method cannot be prepared for this A; the text says why. Never leaves the package: the next method is tried."""
 
 
 class Spectrum(NamedTuple):
     """Extreme singular values of A outside its null space, and orthonormal bases of the right (Z) and left (Y) null spaces (d, k).
 
     `negative` counts negative eigenvalues of a symmetric A (0 otherwise); `computed` is False where the values come from
-    iterations rather than from a factorisation.
+    iterations that were not run to convergence rather than from a factorisation.
     """
 
     sigma_min: float
@@ -47,7 +60,10 @@ class Spectrum(NamedTuple):
 
 
 class Solved(NamedTuple):
-    """Solutions (d, k) and the projected right-hand sides they answer, with status, relative residual and steps of each column."""
+    """Solutions (d, k) and the projected right-hand sides they answer, with status, relative residual and steps of each column.
+
+    `method` names what was used, "cg -> lu" where the first did not do.
+    """
 
     value: Matrix
     rhs: Matrix
@@ -58,22 +74,50 @@ class Solved(NamedTuple):
     method: str
 
 
-class LinearSolver(Protocol):
-    """A with everything needed to solve with it, many times."""
-
-    method: str
+class Method(Protocol):
+    """One method prepared for A, ready to solve many times."""
 
     @property
-    def spectrum(self) -> Spectrum: ...
+    def method(self) -> str: ...
+
+    @property
+    def null_space(self) -> tuple[Matrix, Matrix]:
+        """Z and Y as far as they are known without further work."""
+
+    @property
+    def spectrum(self) -> Spectrum:
+        """Computed when it is first asked for."""
 
     def solve(self, b: Matrix, *, transpose: bool = False) -> Solved:
         """`A u = b`, or `A' u = b`, for each column of b (d, k): the minimum-norm solution, of the part of b in the range."""
+
+
+class LinearSolver(Method, Protocol):
+    """A with everything needed to solve with it: what `prepare` returns."""
+
+    @property
+    def tried(self) -> tuple[str, ...]:
+        """A sentence for each method that was tried in vain before the present one."""
+
+    @property
+    def ridge(self) -> float:
+        """A + ridge I is what is solved with: 0 unless it was asked for."""
+
+    def bias(self, u: Matrix, *, transpose: bool = False) -> Matrix:
+        """What the ridge has done to solutions u (d, k): `A^-1 ridge u`, to be added to the error of u; infinite where unknown."""
 
 
 class Operator(NamedTuple):
     """A at a point p as products `A_times(p, U)` and `At_times(p, U)`, (d, k) -> (d, k): they define the residual that is reported.
 
     p is an argument of the products, not captured by them, so that compiled programs are shared by all cases.
+
+    symmetric     A = A'
+    definite      A is positive definite outside its null space
+    matrix        p to the assembled A (d, d); left out: products with the columns of I
+    pattern       rows and columns (nnz,) of the entries that may differ from zero
+    entries       p to the values (nnz,) at `pattern`; left out: from products, by colouring
+    precondition  (p, U) to M^-1 U, with M close to A, symmetric positive definite where A is symmetric
     """
 
     A_times: Callable[[Any, Matrix], Matrix]
@@ -81,6 +125,11 @@ class Operator(NamedTuple):
     p: Any
     d: int
     symmetric: bool
+    definite: bool = False
+    matrix: Callable[[Any], Matrix] | None = None
+    pattern: tuple[Any, Any] | None = None
+    entries: Callable[[Any], Any] | None = None
+    precondition: Callable[[Any, Matrix], Matrix] | None = None
 
     def times(self, U: Matrix, *, transpose: bool = False) -> Matrix:
         return (self.At_times if transpose else self.A_times)(self.p, U)
@@ -92,6 +141,18 @@ def project_out(Z: Matrix, b: Matrix) -> Matrix:
         return b
     b = b - Z @ (Z.T @ b)
     return b - Z @ (Z.T @ b)
+
+
+def rank_floor(d: int) -> float:
+    """Singular values below this fraction of the largest count as zero."""
+    return max(RANK_TOLERANCE, d * float(np.finfo(float).eps))
+
+
+@jax.jit
+def at_rounding(u: Matrix, b: Matrix, residual: Matrix, size_of_A: Any) -> Matrix:
+    """True where the backward error of every column is a few roundings: refinement in the same precision has nothing to add."""
+    allowed = 4.0 * jnp.finfo(b.dtype).eps * (jnp.linalg.norm(b, axis=0) + size_of_A * jnp.linalg.norm(u, axis=0))
+    return jnp.all(jnp.linalg.norm(residual, axis=0) <= allowed)
 
 
 def report(
@@ -107,6 +168,6 @@ def report(
     size = np.asarray(jnp.linalg.norm(residual, axis=0))
     relative = np.divide(size, scale, out=np.zeros_like(size), where=scale > 0)
     finite = np.asarray(jnp.all(jnp.isfinite(u), axis=0))
-    bad = ~finite | (size > allowed) | np.asarray(failed, dtype=bool)
+    bad = ~finite | ~(size <= allowed) | np.asarray(failed, dtype=bool)
     status = np.where(bad, int(Status.LINEAR_SOLVE_FAILED), int(Status.OK)).astype(np.int8)
     return Solved(u, b, residual, status, relative, np.broadcast_to(np.asarray(steps, dtype=np.int64), status.shape), method)

@@ -1,4 +1,8 @@
-"""The loop that all solvers share: compiled in chunks, so that progress is seen, a signal is heard, each residual is recorded."""
+"""What all forward solvers share: the goal, the residual that decides, and one loop with two drivers.
+
+`iterate` runs the loop in compiled chunks, so that progress is seen and a signal is heard; `run` is one traced program, for use
+under `jit` and `vmap`. Solvers of the host are driven by `host`.
+"""
 
 from __future__ import annotations
 
@@ -17,22 +21,57 @@ from implicit_cli.status import Status
 
 CHUNK = 512
 """Longest run of iterations in one compiled call."""
+FAR = 30.0
+"""Length, in units of the gradient, of the mirror step that looks for entries that ought to grow: by exp(30) at most."""
 PATIENCE = 0.25
 """Seconds that a call should take: calls grow from a few iterations until they last this long."""
 
 Function = Callable[[jax.Array, jax.Array, Any], jax.Array]
 
 
+Range = tuple[int, int]
+"""First and last-but-one index of a part of the vector x."""
+
+
+class Limits(NamedTuple):
+    """Constraints of a `kkt` goal: h = 0 and g <= 0 as functions to vectors, and where x holds primal unknowns and multipliers."""
+
+    h: Function | None
+    g: Function | None
+    primal: tuple[Range, ...]
+    nu: Range
+    lam: Range
+
+
 class Goal(NamedTuple):
-    """What is solved, on vectors: F (the residual), and f or T where the condition has them (`F = grad f`, `F = T - x`)."""
+    """What is solved, on vectors x (d,): F, and what else the condition has (`implicit_cli.core.conditions.Condition`).
+
+    All functions end with `(theta, data)`:
+    F, f, T     `(x, ...)`: residual (d,), objective (a scalar), fixed-point map (d,)
+    r           `(x, ...)`: residuals of a least-squares objective, any length
+    prox        `(v, eta, ...)`: proximal operator or projection of v (d,)
+    mirror      `(x, g, ...)`: mirror step from x along -g
+    blocks      parts of x with steps of their own
+    bounds      `(...)`: lower and upper limits of x, or the bracket of a root, each (d,)
+    limits      the constraints of a `kkt` condition
+    program     `(...)`: c, A, b of a conic program, with its `cones`; x is then (u, v, w) end to end
+    """
 
     F: Function
     f: Function | None = None
     T: Function | None = None
+    r: Function | None = None
+    prox: Callable[..., jax.Array] | None = None
+    mirror: Callable[..., jax.Array] | None = None
+    blocks: tuple[Range, ...] = ()
+    bounds: Callable[..., Any] | None = None
+    limits: Limits | None = None
+    program: Callable[..., Any] | None = None
+    cones: tuple[tuple[str, int], ...] = ()
 
 
 class Solution(NamedTuple):
-    """The iterate reached, why it stopped there, and max |F| after each iteration."""
+    """The iterate reached, why it stopped there, and the `residual` after each iteration."""
 
     x: jax.Array
     status: Status
@@ -52,8 +91,18 @@ class Observer(Protocol):
     def progress(self, step: int, residual: float, tol: float) -> None: ...
 
 
+class Run(NamedTuple):
+    """What `run` returns, all arrays: x (d,), status and steps (integers), residual, and its history (length,), padded with NaN."""
+
+    x: jax.Array
+    status: jax.Array
+    steps: jax.Array
+    history: jax.Array
+    residual: jax.Array
+
+
 class Method(Protocol):
-    """One iterative method. State is a pytree whose non-array leaves stay as `init` made them."""
+    """One iterative method in JAX. State is a pytree whose non-array leaves stay as `init` made them."""
 
     @property
     def name(self) -> str: ...
@@ -70,32 +119,97 @@ class Method(Protocol):
         """True when the method itself gives up: it can make no further progress."""
 
 
+def residual(goal: Goal, p: Point) -> jax.Array:
+    """How far p.x is from a solution: max |F|, and what F alone does not see.
+
+    With inequalities g <= 0 it counts max(g, 0) and max(-lam, 0) too: F = 0 has roots with negative multipliers, or outside of the
+    feasible set, that solve nothing. The residual of a conic program (u, v, w) is homogeneous: it is divided by w, and infinite
+    where w <= 0, since no solution belongs to such a point. A mirror step hardly moves an entry near zero, even one that ought to
+    grow: there -g'd / (1 + max |g|) counts, with d a long mirror step. NaN in, NaN out.
+    """
+    worst = jnp.max(jnp.abs(goal.F(p.x, p.theta, p.data)), initial=0.0)
+    if goal.limits is not None and goal.limits.g is not None:
+        lam = p.x[slice(*goal.limits.lam)]
+        outside = jnp.max(goal.limits.g(p.x, p.theta, p.data), initial=0.0)
+        worst = jnp.maximum(worst, jnp.maximum(outside, jnp.max(-lam, initial=0.0)))
+    if goal.mirror is not None and goal.f is not None:
+        g = jax.grad(goal.f)(p.x, p.theta, p.data)
+        size = jnp.max(jnp.abs(g), initial=0.0)
+        far = goal.mirror(p.x, FAR / jnp.maximum(size, 1.0) * g, p.theta, p.data)
+        worst = jnp.maximum(worst, jnp.vdot(g, p.x - far) / (1 + size))
+    if goal.program is not None:
+        w = p.x[-1]
+        worst = jnp.where(w > 0, worst / jnp.where(w > 0, w, 1.0), jnp.where(jnp.isnan(w), jnp.nan, jnp.inf))
+    return worst
+
+
 def iterate(method: Method, goal: Goal, p: Point, *, tol: float, max_steps: int, observer: Observer | None = None) -> Solution:
-    """Run until max |F| <= tol, the method gives up, x is not finite, or max_steps are done."""
-
-    def size(x: jax.Array) -> jax.Array:
-        return jnp.max(jnp.abs(goal.F(x, p.theta, p.data)), initial=0.0)
-
+    """Run until the residual is at most tol, the method gives up, the residual is not finite, or max_steps are done."""
     start, advance = _compiled(method, goal)
-    state = start(p)
-    x, residual = p.x, float(size(p.x))
+    state, first = start(p)
+    x, size = p.x, float(first)
     history: list[np.ndarray] = []
     done, limit, gave_up = 0, 8, False
-    while residual > tol and done < max_steps and not gave_up and np.isfinite(residual):
+    while size > tol and done < max_steps and not gave_up and np.isfinite(size):
         begun = time.perf_counter()
-        x, state, taken, recorded, stopped = advance(
+        x, state, taken, recorded, last, stopped = advance(
             p._replace(x=x), state, jnp.asarray(min(limit, max_steps - done)), jnp.asarray(tol)
         )
-        count = int(taken)
-        history.append(np.asarray(recorded)[:count])
-        done, gave_up = done + count, bool(stopped)
-        residual = float(history[-1][-1])
+        history.append(np.asarray(recorded)[: int(taken)])
+        done, size, gave_up = done + int(taken), float(last), bool(stopped)
         if observer is not None:
-            observer.progress(done, residual, tol)
+            observer.progress(done, size, tol)
         if time.perf_counter() - begun < PATIENCE:
             limit = min(2 * limit, CHUNK)
-    status = Status.OK if residual <= tol else Status.NOT_CONVERGED if np.isfinite(residual) else Status.NOT_FINITE
-    return Solution(x, status, np.concatenate(history) if history else np.zeros(0), method.name)
+    return Solution(x, verdict(size, tol), np.concatenate(history) if history else np.zeros(0), method.name)
+
+
+def verdict(size: float, tol: float) -> Status:
+    """Status of a solve that ended with this residual."""
+    return Status.OK if size <= tol else Status.NOT_CONVERGED if np.isfinite(size) else Status.NOT_FINITE
+
+
+def run(
+    method: Method, goal: Goal, p: Point, *, tol: float | jax.Array, max_steps: int | jax.Array, length: int | None = None
+) -> Run:
+    """The same as `iterate` as one traced program: under `jit`, and under `vmap` over any part of p, tol and max_steps.
+
+    `length` is how many residuals are recorded, `max_steps` where it is left out; further ones are not kept. A lane that has ended
+    keeps its iterate while others go on. Nothing is raised, and no host sees it before it ends.
+    """
+    length = int(max_steps) if length is None else length
+    first = residual(goal, p)
+    goes_on = (first > tol) & jnp.isfinite(first)
+    limit = jnp.where(goes_on, jnp.asarray(max_steps), 0)
+    x, _, steps, history, last, _ = _loop(method, goal, p, _strong(method.init(p)), limit, jnp.asarray(tol), length)
+    last = jnp.where(steps > 0, last, first)
+    failed = jnp.where(jnp.isfinite(last), int(Status.NOT_CONVERGED), int(Status.NOT_FINITE))
+    status = jnp.where(last <= tol, int(Status.OK), failed)
+    return Run(x, status, steps, history, last)
+
+
+def _loop(
+    method: Method, goal: Goal, p: Point, state: Any, limit: jax.Array, tol: jax.Array, length: int
+) -> tuple[jax.Array, Any, jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Up to `limit` iterations from p.x: x, state, how many, their residuals (length,), the last one, and whether it gave up."""
+    arrays, fixed = eqx.partition(state, eqx.is_array)
+
+    def unfinished(carry: tuple[Any, ...]) -> jax.Array:
+        _, _, count, _, last, stopped = carry
+        return (count < limit) & ~stopped & (last > tol) & ((count == 0) | jnp.isfinite(last))
+
+    def body(carry: tuple[Any, ...]) -> tuple[Any, ...]:
+        x, arrays, count, recorded, _, _ = carry
+        x, state = method.step(p._replace(x=x), eqx.combine(arrays, fixed))
+        last = residual(goal, p._replace(x=x))
+        recorded = recorded.at[count].set(last, mode="drop")
+        new = jax.tree.map(lambda a, b: a.astype(b.dtype), eqx.filter(state, eqx.is_array), arrays)
+        return x, _strong(new), count + 1, recorded, last, method.stop(state)
+
+    unknown = jnp.full(length, jnp.nan, p.x.dtype)
+    carry = (p.x, arrays, jnp.asarray(0), unknown, jnp.asarray(jnp.inf, p.x.dtype), jnp.asarray(False))
+    x, arrays, count, recorded, last, stopped = jax.lax.while_loop(unfinished, body, carry)
+    return x, eqx.combine(arrays, fixed), count, recorded, last, stopped
 
 
 def _strong(state: Any) -> Any:
@@ -104,31 +218,21 @@ def _strong(state: Any) -> Any:
 
 
 @functools.lru_cache(maxsize=16)
+def compiled_residual(goal: Goal) -> Callable[[Point], jax.Array]:
+    """`residual` of this goal, compiled once."""
+    return jax.jit(lambda p: residual(goal, p))
+
+
+@functools.lru_cache(maxsize=16)
 def _compiled(method: Method, goal: Goal) -> tuple[Any, Any]:
     """The method's compiled start and chunk, one pair per method and goal, so that further cases do not compile again."""
 
     @eqx.filter_jit
-    def start(p: Point) -> Any:
-        return _strong(method.init(p))
+    def start(p: Point) -> tuple[Any, jax.Array]:
+        return _strong(method.init(p)), residual(goal, p)
 
     @eqx.filter_jit
     def advance(p: Point, state: Any, limit: jax.Array, tol: jax.Array) -> tuple[Any, ...]:
-        arrays, fixed = eqx.partition(state, eqx.is_array)
-
-        def unfinished(carry: tuple[Any, ...]) -> jax.Array:
-            _, _, count, recorded, stopped = carry
-            last = jnp.where(count > 0, recorded[count - 1], jnp.inf)
-            return (count < limit) & ~stopped & (last > tol) & ((count == 0) | jnp.isfinite(last))
-
-        def body(carry: tuple[Any, ...]) -> tuple[Any, ...]:
-            x, arrays, count, recorded, _ = carry
-            x, state = method.step(p._replace(x=x), eqx.combine(arrays, fixed))
-            recorded = recorded.at[count].set(jnp.max(jnp.abs(goal.F(x, p.theta, p.data)), initial=0.0))
-            new = jax.tree.map(lambda a, b: a.astype(b.dtype), eqx.filter(state, eqx.is_array), arrays)
-            return x, _strong(new), count + 1, recorded, method.stop(state)
-
-        carry = (p.x, arrays, jnp.asarray(0), jnp.zeros(CHUNK, p.x.dtype), jnp.asarray(False))
-        x, arrays, count, recorded, stopped = jax.lax.while_loop(unfinished, body, carry)
-        return x, eqx.combine(arrays, fixed), count, recorded, stopped
+        return _loop(method, goal, p, state, limit, tol, CHUNK)
 
     return start, advance

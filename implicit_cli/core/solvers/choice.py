@@ -1,39 +1,138 @@
-"""Which forward solver a condition allows, which one "auto" takes, and the Newton polish that follows it."""
+"""Which forward solvers a condition allows, which one "auto" takes and why, and the Newton polish that follows it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from implicit_cli.core.implicit import Point
 from implicit_cli.core.linear import LinearSolver
-from implicit_cli.core.solvers.base import Goal, Method, Observer, Solution, iterate
+from implicit_cli.core.solvers.anderson import Anderson
+from implicit_cli.core.solvers.base import Goal, Method, Observer, Solution, compiled_residual, iterate
+from implicit_cli.core.solvers.bisection import Bisection
+from implicit_cli.core.solvers.block_coordinate_descent import BlockCoordinateDescent
+from implicit_cli.core.solvers.broyden import Broyden
+from implicit_cli.core.solvers.clarabel import Clarabel
 from implicit_cli.core.solvers.fire import Fire
 from implicit_cli.core.solvers.fixed_point import FixedPoint
-from implicit_cli.core.solvers.lbfgs import Lbfgs
+from implicit_cli.core.solvers.host import HostMethod, drive
+from implicit_cli.core.solvers.lbfgsb import Lbfgsb
+from implicit_cli.core.solvers.least_squares import LeastSquares
+from implicit_cli.core.solvers.mirror_descent import MirrorDescent
 from implicit_cli.core.solvers.newton import Newton
+from implicit_cli.core.solvers.newton_cg import NewtonCg
+from implicit_cli.core.solvers.nlp import Slsqp, TrustConstr
+from implicit_cli.core.solvers.proximal_gradient import ProximalGradient
+from implicit_cli.core.solvers.qp import Qp, is_qp
+from implicit_cli.core.solvers.quasi_newton import QuasiNewton
 from implicit_cli.status import Status
 
-METHODS: dict[str, Callable[[Goal], Method]] = {"fire": Fire, "fixed_point": FixedPoint, "lbfgs": Lbfgs, "newton": Newton}
-_ALLOWED = {"stationary": ("lbfgs", "fire", "newton"), "root": ("newton",), "fixed_point": ("fixed_point", "newton")}
+METHODS: dict[str, Callable[[Goal], Method | HostMethod]] = {
+    "accelerated_proximal_gradient": partial(ProximalGradient, accelerated=True, name="accelerated_proximal_gradient"),
+    "anderson": Anderson,
+    "bfgs": partial(QuasiNewton, name="bfgs"),
+    "bisection": Bisection,
+    "block_coordinate_descent": BlockCoordinateDescent,
+    "broyden": Broyden,
+    "clarabel": Clarabel,
+    "dogleg": partial(LeastSquares, name="dogleg"),
+    "fire": Fire,
+    "fixed_point": FixedPoint,
+    "gauss_newton": partial(LeastSquares, name="gauss_newton"),
+    "gradient_descent": partial(ProximalGradient, name="gradient_descent"),
+    "lbfgs": QuasiNewton,
+    "lbfgsb": Lbfgsb,
+    "levenberg_marquardt": LeastSquares,
+    "mirror_descent": MirrorDescent,
+    "newton": Newton,
+    "newton_cg": NewtonCg,
+    "nonlinear_cg": partial(QuasiNewton, name="nonlinear_cg"),
+    "projected_gradient": partial(ProximalGradient, name="projected_gradient"),
+    "proximal_gradient": ProximalGradient,
+    "qp": Qp,
+    "slsqp": Slsqp,
+    "trust_constr": TrustConstr,
+}
+
+_FIXED_POINT = ("anderson", "fixed_point", "newton")
+_ALLOWED = {
+    "stationary": (
+        *("lbfgs", "bfgs", "nonlinear_cg", "newton_cg", "newton", "gradient_descent", "fire"),
+        *("levenberg_marquardt", "gauss_newton", "dogleg"),
+    ),
+    "root": ("newton", "broyden", "levenberg_marquardt", "dogleg", "bisection"),
+    "fixed_point": (*_FIXED_POINT, "broyden"),
+    "newton": (*_FIXED_POINT, "broyden"),
+    "proximal_gradient": ("accelerated_proximal_gradient", "proximal_gradient", *_FIXED_POINT),
+    "projected_gradient": ("accelerated_proximal_gradient", "projected_gradient", "lbfgsb", *_FIXED_POINT),
+    "frank_wolfe": ("accelerated_proximal_gradient", "projected_gradient", *_FIXED_POINT),
+    "mirror_descent": ("mirror_descent", "fixed_point"),
+    "block_proximal_gradient": ("block_coordinate_descent", "accelerated_proximal_gradient", "proximal_gradient", *_FIXED_POINT),
+    "kkt": ("qp", "clarabel", "slsqp", "trust_constr", "newton"),
+    "conic": ("clarabel",),
+}
+_NEEDS = {
+    ("stationary", "levenberg_marquardt"): "r",
+    ("stationary", "gauss_newton"): "r",
+    ("stationary", "dogleg"): "r",
+    ("root", "bisection"): "bounds",
+    ("projected_gradient", "lbfgsb"): "bounds",
+}
+_WORDS = {"r": "residuals (least_squares)", "bounds": "bounds"}
+SMALL = 1000
+"""Unknowns up to which methods that build a dense derivative are preferred."""
 POLISH_STEPS = 12
 
 
-def allowed(kind: str) -> tuple[str, ...]:
-    """Solvers for a condition of this kind; the first is what "auto" takes."""
-    return _ALLOWED[kind]
+def allowed(kind: str, goal: Goal) -> tuple[str, ...]:
+    """Solvers for a condition of this kind with what this goal offers."""
+    return tuple(name for name in _ALLOWED[kind] if getattr(goal, _NEEDS.get((kind, name), "F")) is not None)
 
 
-def pick(name: str, kind: str) -> str:
-    """The solver's name, with "auto" resolved; ValueError where the condition does not allow it."""
-    options = allowed(kind)
+def pick(name: str, kind: str, goal: Goal, p: Point, *, device: str = "cpu") -> tuple[str, str]:
+    """The solver's name, with "auto" resolved, and the reason; ValueError where the condition does not allow it.
+
+    `p` is a point of the right shapes; `device` a platform of JAX.
+    """
+    options = allowed(kind, goal)
     if name == "auto":
-        return options[0]
+        chosen, reason = _auto(kind, goal, p, device)
+        return chosen, f"auto: {reason}, d = {p.x.size}"
     if name not in options:
-        raise ValueError(f"found '{name}', allowed for a {kind} condition: " + ", ".join(f"'{o}'" for o in ("auto", *options)))
-    return name
+        lacks = _NEEDS.get((kind, name)) if name in _ALLOWED[kind] else None
+        why = f", which needs {_WORDS[lacks]}" if lacks else ""
+        raise ValueError(f"found '{name}'{why}, allowed for a {kind} condition: " + ", ".join(f"'{o}'" for o in ("auto", *options)))
+    return name, "asked for"
+
+
+def _auto(kind: str, goal: Goal, p: Point, device: str) -> tuple[str, str]:
+    match kind:
+        case "stationary" if goal.r is not None and p.x.size <= SMALL:
+            return "levenberg_marquardt", "least squares, dense"
+        case "stationary":
+            return "lbfgs", "smooth objective"
+        case "root":
+            return "newton", "dense Jacobian, damped"
+        case "newton":
+            return "fixed_point", "T is a Newton step"
+        case "fixed_point":
+            return "anderson", "fixed point, safeguarded by plain steps"
+        case "mirror_descent":
+            return "mirror_descent", "objective with a mirror map"
+        case "block_proximal_gradient":
+            return "block_coordinate_descent", f"{len(goal.blocks)} blocks with operators of their own"
+        case "projected_gradient" if goal.bounds is not None and device == "cpu":
+            return "lbfgsb", "smooth objective in a box, on the host"
+        case "kkt":
+            return ("qp", "convex quadratic program") if is_qp(goal, p) else ("slsqp", "nonlinear program, on the host")
+        case "conic":
+            return "clarabel", "conic program, on the host"
+        case _:
+            return "accelerated_proximal_gradient", "smooth objective with a projection or prox"
 
 
 def solve(
@@ -50,7 +149,11 @@ def solve(
 
     A solver that ran out of steps is not polished: it is far from a root, and a Newton step may lead to another one.
     """
-    solution = iterate(METHODS[name](goal), goal, p, tol=tol, max_steps=max_steps, observer=observer)
+    method = METHODS[name](goal)
+    if isinstance(method, HostMethod):
+        solution = drive(method, goal, p, tol=tol, max_steps=max_steps, observer=observer)
+    else:
+        solution = iterate(method, goal, p, tol=tol, max_steps=max_steps, observer=observer)
     exhausted = solution.status is Status.NOT_CONVERGED and solution.steps >= max_steps
     if linearise is None or exhausted or solution.status is Status.NOT_FINITE:
         return solution
@@ -58,22 +161,35 @@ def solve(
 
 
 def _polish(solution: Solution, goal: Goal, p: Point, tol: float, linearise: Callable[[Point], LinearSolver]) -> Solution:
-    """Newton steps `x - A^+ F` while they reduce max |F|: quadratic convergence, null space left alone."""
+    """Newton steps `x - A^+ F` while they reduce the residual: quadratic convergence, null space left alone.
+
+    At the end of a projection or prox they are the semismooth Newton method. A step that leaves the feasible set is brought back,
+    and then judged; negative multipliers and violated constraints count in the residual.
+    """
+    size_of = compiled_residual(goal)
     x = solution.x
-    F = goal.F(x, p.theta, p.data)
-    residual = float(jnp.max(jnp.abs(F), initial=0.0))
+    size = float(size_of(p._replace(x=x)))
     taken: list[float] = []
-    while len(taken) < POLISH_STEPS and residual > 0.0:
+    while len(taken) < POLISH_STEPS and size > 0.0:
+        F = goal.F(x, p.theta, p.data)
         step = linearise(p._replace(x=x)).solve(-F[:, None])
-        trial = x + step.value[:, 0]
-        F_trial = goal.F(trial, p.theta, p.data)
-        size = float(jnp.max(jnp.abs(F_trial), initial=0.0))
-        if not size < residual:
+        trial = _feasible(goal, p, x, x + step.value[:, 0])
+        found = float(size_of(p._replace(x=trial)))
+        if not found < size:
             break
-        gained = residual / max(size, np.finfo(float).tiny)
-        x, F, residual = trial, F_trial, size
-        taken.append(size)
+        gained = size / max(found, np.finfo(float).tiny)
+        x, size = trial, found
+        taken.append(found)
         if gained < 2.0:
             break
-    status = Status.OK if residual <= tol else solution.status
+    status = Status.OK if size <= tol else solution.status
     return Solution(x, status, np.concatenate([solution.history, taken]), solution.name, len(taken))
+
+
+def _feasible(goal: Goal, p: Point, x: jax.Array, trial: jax.Array) -> jax.Array:
+    """The point of the feasible set that belongs to a trial step from x."""
+    if goal.prox is not None:  # prox of 0 r is the projection on the domain of r
+        return goal.prox(trial, jnp.zeros((), x.dtype), p.theta, p.data)
+    if goal.mirror is not None:  # x comes from a mirror step: a sign that no entry has is not allowed
+        return jnp.where(x >= 0, jnp.maximum(trial, 0.0), trial) if bool(jnp.all(x >= 0)) else trial
+    return trial

@@ -1,40 +1,71 @@
-"""Newton's method for F(x, theta) = 0, by optimistix."""
+"""Newton's method for F(x, theta) = 0 with a dense A, damped by backtracking on |F|."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import lineax as lx
-import optimistix as optx
 
 from implicit_cli.core.implicit import Point
 from implicit_cli.core.solvers.base import Goal
 
+DECREASE = 1e-4
+HALVINGS = 30
+TRUSTED = 1e-6
+
 
 @dataclass(frozen=True)
 class Newton:
-    """x - A^-1 F with a dense LU; quadratic near a root with regular A, and not damped, so start near."""
+    """x + t s with A s = -F and t = 1, 1/2, 1/4 .. until |F| shrinks: quadratic near a root with regular A.
+
+    Where LU cannot solve A s = -F, A being singular there, s is the least-squares step of smallest norm. It gives up where no
+    t makes |F| smaller, as at a minimum of |F| that is no root.
+    """
 
     goal: Goal
     name: str = "newton"
 
-    @property
-    def _solver(self) -> Any:
-        return optx.Newton(rtol=0.0, atol=1e-300, linear_solver=lx.LU())
+    def init(self, p: Point) -> jax.Array:
+        return jnp.asarray(True)
 
-    def _residual(self, x: jax.Array, p: Point) -> tuple[jax.Array, None]:
-        return self.goal.F(x, p.theta, p.data), None
+    def step(self, p: Point, state: jax.Array) -> tuple[jax.Array, jax.Array]:
+        def F(x: jax.Array) -> jax.Array:
+            return self.goal.F(x, p.theta, p.data)
 
-    def init(self, p: Point) -> Any:
-        struct = jax.ShapeDtypeStruct(p.x.shape, p.x.dtype)
-        return self._solver.init(self._residual, p.x, p, {}, struct, None, frozenset())
+        here = F(p.x)
+        return shorten(F, p.x, here, direction(jax.jacfwd(F)(p.x), here))
 
-    def step(self, p: Point, state: Any) -> tuple[jax.Array, Any]:
-        x, state, _ = self._solver.step(self._residual, p.x, p, {}, state, frozenset())
-        return x, state
+    def stop(self, state: jax.Array) -> jax.Array:
+        return ~state
 
-    def stop(self, state: Any) -> jax.Array:
-        return (state.result != optx.RESULTS.successful) | jnp.asarray(False)
+
+def direction(A: jax.Array, F: jax.Array) -> jax.Array:
+    """s with A s = -F by LU; the least-squares solution of smallest norm where LU leaves a residual."""
+    s = jnp.linalg.solve(A, -F)
+    misfit = jnp.linalg.norm(A @ s + F)
+    return jax.lax.cond(
+        misfit <= TRUSTED * jnp.linalg.norm(F),  # False for NaN too
+        lambda: s,
+        lambda: jnp.linalg.lstsq(jnp.nan_to_num(A), -jnp.nan_to_num(F))[0],
+    )
+
+
+def shorten(F: Callable[[jax.Array], jax.Array], x: jax.Array, here: jax.Array, s: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """x + t s for the first t of 1, 1/2, 1/4 .. with |F(x + t s)| <= (1 - 1e-4 t) |F(x)|, and True; or x and False."""
+    size = jnp.linalg.norm(here)
+
+    def missed(carry: tuple[jax.Array, ...]) -> jax.Array:
+        _, _, good, tries = carry
+        return ~good & (tries < HALVINGS)
+
+    def attempt(carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        _, t, _, tries = carry
+        trial = x + t * s
+        return trial, t / 2, jnp.linalg.norm(F(trial)) <= (1 - DECREASE * t) * size, tries + 1
+
+    start: tuple[Any, ...] = (x, jnp.ones((), x.dtype), jnp.asarray(False), jnp.asarray(0))
+    trial, _, good, _ = jax.lax.while_loop(missed, attempt, start)
+    return jnp.where(good, trial, x), good

@@ -1,4 +1,4 @@
-"""L-BFGS with a backtracking line search, by optimistix."""
+"""L-BFGS, BFGS and nonlinear conjugate gradients with a backtracking line search, by optimistix."""
 
 from __future__ import annotations
 
@@ -14,17 +14,25 @@ from implicit_cli.core.solvers.base import Goal
 
 
 @dataclass(frozen=True)
-class Lbfgs:
-    """Minimises f. Near the minimum the line search runs out of digits of f; it then gives up and leaves the rest to the polish."""
+class QuasiNewton:
+    """Minimises f. Near the minimum the line search runs out of digits of f; it then gives up and leaves the rest to the polish.
+
+    L-BFGS keeps `history_length` pairs of differences, BFGS a matrix (d, d), nonlinear CG (Polak-Ribiere) one direction.
+    """
 
     goal: Goal
-    history_length: int = 10
     name: str = "lbfgs"
+    history_length: int = 10
 
     @property
     def _solver(self) -> Any:
-        # its own test, on changes of x and f, is set to rounding: what ends the loop is max |F|
-        return optx.LBFGS(rtol=0.0, atol=1e-300, history_length=self.history_length)
+        # its own test, on changes of x and f, is set to rounding: what ends the loop is the residual
+        tests = {"rtol": 0.0, "atol": 1e-300}
+        if self.name == "bfgs":
+            return optx.BFGS(**tests)
+        if self.name == "nonlinear_cg":
+            return optx.NonlinearCG(**tests)
+        return optx.LBFGS(**tests, history_length=self.history_length)
 
     def _objective(self, x: jax.Array, p: Point) -> tuple[jax.Array, None]:
         assert self.goal.f is not None

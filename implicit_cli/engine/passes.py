@@ -1,0 +1,240 @@
+"""All right-hand sides of one direction, chunk by chunk: solved, certified, and gathered into named products.
+
+Forward: columns of the Jacobian, then the jvps. Adjoint: rows of the Jacobian in the order of `of`, then the vjps. A chunk's arrays
+are dropped before the next; what stays is the value and three numbers of a bound for each column.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import accumulate, pairwise
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from implicit_cli.core.certificate import Certifier
+from implicit_cli.core.implicit import Adjoint, Forward, adjoint, forward
+from implicit_cli.core.linear import Solved
+from implicit_cli.engine.bind import Direction
+from implicit_cli.engine.chunks import SMALL, Chunks, fill, overlap
+from implicit_cli.engine.site import FloatArray, Site, columns
+from implicit_cli.result import Bound, Product
+from implicit_cli.status import Status
+
+
+class Solves(NamedTuple):
+    """How the linear solves of one direction went, one entry for each right-hand side."""
+
+    method: str
+    status: NDArray[np.int8]
+    relative: FloatArray
+    steps: NDArray[np.int64]
+
+
+class Pass(ABC):
+    """Chunks of one direction: `solve` one, `gather` it, and `products` when all are done."""
+
+    name: str
+
+    def __init__(self, site: Site, chunks: Chunks, jacobian: int, directions: list[Direction]) -> None:
+        self.site, self.chunks, self.jacobian = site, chunks, jacobian
+        ends = list(accumulate((direction.count or 1 for direction in directions), initial=jacobian))
+        self.directions = [(direction, slice(*ends)) for direction, ends in zip(directions, pairwise(ends), strict=True)]
+        total = chunks.total
+        self.solves = Solves(site.A.method, np.zeros(total, np.int8), np.zeros(total), np.zeros(total, np.int64))
+        of, wrt = (site.vectors.bound.of, site.vectors.theta.names) if jacobian else ((), ())
+        self.blocks = {(row, column): self._block(row, column) for row in of for column in wrt}
+
+    @abstractmethod
+    def solve(self, chunk: slice) -> Any:
+        """The linear solves of a chunk."""
+
+    @abstractmethod
+    def gather(self, chunk: slice, solved: Any, certifier: Certifier) -> None:
+        """Certify a solved chunk and keep what is wanted of it."""
+
+    @abstractmethod
+    def products(self, certifier: Certifier) -> list[Product]:
+        """Everything gathered, by name."""
+
+    def _block(self, of: str, wrt: str) -> FloatArray:
+        """Room for a block of the Jacobian, one row per component of `of`, one column per component of `wrt`."""
+        theta = self.site.vectors.theta
+        shape = (len(self.site.parts_of(of)[2]), theta.slices[wrt].stop - theta.slices[wrt].start)
+        return self.site.room.allocate(shape) if 8 * shape[0] * shape[1] > SMALL else np.empty(shape)
+
+    def _named(self, chunk: slice, size: int, matrices: list[FloatArray]) -> FloatArray:
+        """Columns of the named directions in a chunk, in their places in a matrix (size, width); the rest is zero."""
+        found = np.zeros((size, self.chunks.width))
+        for (_, place), matrix in zip(self.directions, matrices, strict=True):
+            if meet := overlap(place, chunk):
+                found[:, meet[1]] = matrix[:, meet[0]]
+        return found
+
+    def _note(self, chunk: slice, solved: Solved) -> None:
+        """Keep the story of the linear solves, without the padding."""
+        used = chunk.stop - chunk.start
+        self.solves.status[chunk] = solved.status[:used]
+        self.solves.relative[chunk] = solved.relative[:used]
+        self.solves.steps[chunk] = solved.steps[:used]
+
+    def _jacobian(self, of: str, wrt: str, parts: Iterable[FloatArray], kind: str, status: Status, certifier: Certifier) -> Product:
+        theta_shape = self.site.vectors.theta.shapes[wrt]
+        truncation, linear, rounding = (part.reshape(theta_shape) for part in parts)
+        shape = self.site.parts_of(of)[0].shapes[of] + theta_shape
+        value = self.blocks[of, wrt].reshape(shape)
+        return Product("jacobian", "", of, wrt, value, self.site.bound(truncation, linear, rounding, kind, certifier), status)
+
+
+class ForwardPass(Pass):
+    """`A U = -B V`: a column of V for each component of theta, then for each jvp."""
+
+    name = "forward"
+
+    def __init__(self, site: Site, chunks: Chunks, jacobian: int, directions: list[Direction]) -> None:
+        super().__init__(site, chunks, jacobian, directions)
+        self._matrices = [columns(site.vectors.theta, direction) for direction in directions]
+        self._slope = np.asarray(site.vectors.slope(site.p.theta))[:, None]
+        named = chunks.total - jacobian
+        of = site.vectors.bound.of
+        self._values = {name: np.zeros((len(site.parts_of(name)[2]), named)) for name in of}
+        self._bounds = {name: np.zeros((3, chunks.total)) for name in of}
+        self._proved = False
+
+    def solve(self, chunk: slice) -> Forward:
+        site, n = self.site, self.site.vectors.theta.size
+        V = self._named(chunk, n, self._matrices)
+        if meet := overlap(slice(0, self.jacobian), chunk):
+            V[np.arange(meet[0].start, meet[0].stop), np.arange(meet[1].start, meet[1].stop)] = 1.0
+        return forward(site.vectors.system, site.p, site.A, jnp.asarray(V))
+
+    def gather(self, chunk: slice, solved: Forward, certifier: Certifier) -> None:
+        site, used = self.site, slice(0, chunk.stop - chunk.start)
+        self._note(chunk, solved.solved)
+        in_x, in_y = certifier.forward(solved)
+        R_B = np.linalg.norm(np.asarray(solved.solved.rhs), axis=0)
+        theorem = certifier.theorem(R_B, np.linalg.norm(self._slope * np.asarray(solved.V), axis=0))
+        U, Y = np.asarray(solved.U), np.asarray(solved.Y)
+        for of in site.vectors.bound.of:
+            _, rows, free = site.parts_of(of)
+            unknown = of in site.vectors.x.slices
+            parts, values = (in_x, U) if unknown else (in_y, Y)
+            values = values[rows, used]
+            values = np.full_like(values, np.nan) if site.degeneracy.fatal else np.where(free[:, None], np.nan, values)
+            truncation = np.linalg.norm(parts.truncation[rows, used][~free], axis=0)
+            if unknown and theorem is not None:
+                truncation, self._proved = theorem[used], True
+            linear = np.linalg.norm(parts.linear[rows, used][~free], axis=0)
+            self._bounds[of][:, chunk] = truncation, linear, np.broadcast_to(parts.rounding, (self.chunks.width,))[used]
+            for wrt, place in site.vectors.theta.slices.items() if self.jacobian else ():
+                if meet := overlap(place, chunk):
+                    fill(self.blocks[of, wrt], slice(0, len(values)), meet[0], values[:, meet[1]], site.room)
+            if meet := overlap(slice(self.jacobian, self.chunks.total), chunk):
+                self._values[of][:, meet[0]] = values[:, meet[1]]
+
+    def products(self, certifier: Certifier) -> list[Product]:
+        site, status, results = self.site, self.solves.status, []
+        theta = site.vectors.theta
+        for of in site.vectors.bound.of:
+            layout, _, free = site.parts_of(of)
+            kind = "bound" if self._proved and of in site.vectors.x.slices else "estimate"
+            bounds = self._bounds[of]
+            for wrt in theta.names if self.jacobian else ():
+                place = theta.slices[wrt]
+                results.append(self._jacobian(of, wrt, bounds[:, place], kind, site.status(status[place], free), certifier))
+            for direction, place in self.directions:
+                values = self._values[of][:, place.start - self.jacobian : place.stop - self.jacobian].T
+                many = () if direction.count is None else (direction.count,)
+                truncation, linear, rounding = (part.reshape(many) for part in bounds[:, place])
+                bound = site.bound(truncation, linear, rounding, kind, certifier)
+                value = values.reshape(many + layout.shapes[of])
+                results.append(
+                    Product("jvp", direction.name, of, "", value, bound, site.status(status[place], free), dict(direction.parts))
+                )
+        return results
+
+
+class AdjointPass(Pass):
+    """`A' U = W_x + g_x' W_y`: a cotangent for each component of what is asked for, then for each vjp."""
+
+    name = "adjoint"
+
+    def __init__(self, site: Site, chunks: Chunks, jacobian: int, directions: list[Direction]) -> None:
+        super().__init__(site, chunks, jacobian, directions)
+        vectors = site.vectors
+        # a cotangent's weight on what has no derivative is left out; the status says so
+        self._x = [np.where(site.free[:, None], 0.0, columns(vectors.x, direction)) for direction in directions]
+        self._y = [columns(vectors.y, direction) for direction in directions]
+        n, named = vectors.theta.size, chunks.total - jacobian
+        self._values, self._bounds = np.zeros((n, named)), np.zeros((2, n, named))
+        self._rounding = np.zeros(named)
+        ends = list(accumulate((len(site.parts_of(of)[2]) for of in vectors.bound.of), initial=0))
+        self._places = {of: slice(*ends) for of, ends in zip(vectors.bound.of, pairwise(ends), strict=True)} if jacobian else {}
+        # sums of squares over the rows: truncation and linear by column of theta, rounding one number
+        self._squares = {of: np.zeros((2, n)) for of in self._places}
+        self._rounding_squares = dict.fromkeys(self._places, 0.0)
+
+    def solve(self, chunk: slice) -> Adjoint:
+        site, x, y = self.site, self.site.vectors.x, self.site.vectors.y
+        W_x, W_y = self._named(chunk, x.size, self._x), self._named(chunk, y.size, self._y)
+        for of, place in self._places.items():
+            if meet := overlap(place, chunk):
+                rows = site.parts_of(of)[1]
+                W = W_x if of in x.slices else W_y
+                W[rows.start + np.arange(meet[0].start, meet[0].stop), np.arange(meet[1].start, meet[1].stop)] = 1.0
+        return adjoint(site.vectors.system, site.p, site.A, jnp.asarray(W_x), jnp.asarray(W_y))
+
+    def gather(self, chunk: slice, solved: Adjoint, certifier: Certifier) -> None:
+        site = self.site
+        self._note(chunk, solved.solved)
+        parts, L = certifier.adjoint(solved), np.asarray(solved.L)
+        rounding = np.broadcast_to(parts.rounding, (self.chunks.width,))
+        for of, place in self._places.items():
+            if meet := overlap(place, chunk):
+                free = site.parts_of(of)[2][meet[0]]
+                values = L[:, meet[1]].T
+                values = np.full_like(values, np.nan) if site.degeneracy.fatal else np.where(free[:, None], np.nan, values)
+                for wrt, where in site.vectors.theta.slices.items():
+                    whole = slice(0, where.stop - where.start)
+                    fill(self.blocks[of, wrt], meet[0], whole, values[:, where], site.room)
+                for squares, part in zip(self._squares[of], (parts.truncation, parts.linear), strict=True):
+                    squares += np.sum(part[:, meet[1]][:, ~free] ** 2, axis=1)
+                self._rounding_squares[of] += float(np.sum(rounding[meet[1]][~free] ** 2))
+        if meet := overlap(slice(self.jacobian, self.chunks.total), chunk):
+            self._values[:, meet[0]] = L[:, meet[1]]
+            self._bounds[:, :, meet[0]] = parts.truncation[:, meet[1]], parts.linear[:, meet[1]]
+            self._rounding[meet[0]] = rounding[meet[1]]
+
+    def products(self, certifier: Certifier) -> list[Product]:
+        site, theta, results = self.site, self.site.vectors.theta, []
+        for of, place in self._places.items():
+            free = site.parts_of(of)[2]
+            status = site.status(self.solves.status[place][~free], free)
+            for wrt in theta.names:
+                columns_of = theta.slices[wrt]
+                truncation, linear = np.sqrt(self._squares[of][:, columns_of])
+                rounding = np.full_like(truncation, self._rounding_squares[of] ** 0.5)
+                results.append(self._jacobian(of, wrt, (truncation, linear, rounding), "estimate", status, certifier))
+        for direction, place in self.directions:
+            named = slice(place.start - self.jacobian, place.stop - self.jacobian)
+            many = () if direction.count is None else (direction.count,)
+            weighs = site.weighs_free(direction)
+            status = site.status(self.solves.status[place], np.full(1, weighs is not None))
+            for wrt in theta.names:
+                rows = theta.slices[wrt]
+                truncation, linear = (np.linalg.norm(part[rows, named], axis=0).reshape(many) for part in self._bounds)
+                bound = site.bound(truncation, linear, self._rounding[named].reshape(many), "estimate", certifier)
+                value = self._values[rows, named].T.reshape(many + theta.shapes[wrt])
+                product = Product("vjp", direction.name, "", wrt, value, bound, status, dict(direction.parts))
+                results.append(nothing(product) if weighs == "output" or site.degeneracy.fatal else product)
+        return results
+
+
+def nothing(product: Product) -> Product:
+    """A product without a value: NaN, and no bound."""
+    void = {name: np.full_like(getattr(product.bound, name), np.nan) for name in ("total", "truncation", "linear", "rounding")}
+    return replace(product, value=np.full_like(product.value, np.nan), bound=Bound(**void, kind=product.bound.kind))

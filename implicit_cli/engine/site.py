@@ -1,0 +1,98 @@
+"""The point where derivatives are taken: the factor at hand, and which components have no derivative there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from implicit_cli.core.certificate import Certifier
+from implicit_cli.core.degeneracy import Degeneracy
+from implicit_cli.core.implicit import Point
+from implicit_cli.core.linear import LinearSolver
+from implicit_cli.engine.bind import Direction
+from implicit_cli.engine.chunks import Memory, Room
+from implicit_cli.engine.plan import Plan
+from implicit_cli.engine.vectors import Layout, Vectors
+from implicit_cli.result import Bound
+from implicit_cli.status import Status
+
+FloatArray = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Site:
+    """One solution, linearised; `room` is where large blocks of a Jacobian go."""
+
+    vectors: Vectors
+    plan: Plan
+    p: Point
+    A: LinearSolver
+    degeneracy: Degeneracy
+    room: Room = field(default_factory=Memory)
+
+    @cached_property
+    def free(self) -> Mask:
+        """Unknown components (d,) without a derivative."""
+        return np.broadcast_to(self.degeneracy.mask, (self.vectors.x.size,))
+
+    @cached_property
+    def free_outputs(self) -> Mask:
+        """Output components (m,) that change when undetermined components move: a random move finds them with probability one."""
+        vectors, free = self.vectors, self.free
+        m = vectors.y.size
+        if not free.any() or m == 0:
+            return np.zeros(m, dtype=bool)
+        k = 2
+        moves = jax.random.normal(jax.random.key(0), (vectors.x.size, k)) * jnp.asarray(free)[:, None]
+        still = jnp.zeros((vectors.theta.size, k))
+        seen = jnp.max(jnp.abs(vectors.system.g_tangent(self.p, moves, still)), axis=1)
+        everything = jax.random.normal(jax.random.key(1), (vectors.x.size, k))
+        scale = jnp.max(jnp.abs(vectors.system.g_tangent(self.p, everything, still)), axis=1)
+        return np.asarray(seen > 1e-9 * jnp.maximum(scale, jnp.finfo(float).tiny))
+
+    def parts_of(self, of: str) -> tuple[Layout, slice, Mask]:
+        """Layout and rows of an unknown or output, and which of the rows have no derivative."""
+        unknown = of in self.vectors.x.slices
+        layout, free = (self.vectors.x, self.free) if unknown else (self.vectors.y, self.free_outputs)
+        return layout, layout.slices[of], free[layout.slices[of]]
+
+    def weighs_free(self, direction: Direction) -> str | None:
+        """Whether a cotangent weighs undetermined components, directly ("unknown") or through an output ("output")."""
+        if (columns(self.vectors.y, direction)[self.free_outputs] != 0).any():
+            return "output"
+        return "unknown" if (columns(self.vectors.x, direction)[self.free] != 0).any() else None
+
+    def status(self, solves: NDArray[np.int8], free: Mask) -> Status:
+        """Of a product, from its linear solves and its components without a derivative."""
+        if self.degeneracy.fatal:
+            return Status.SINGULAR
+        if (solves != Status.OK).any():
+            return Status.LINEAR_SOLVE_FAILED
+        if not self.degeneracy.solvable:
+            return Status.SINGULAR
+        return Status.PARTIAL if free.any() else Status.OK
+
+    def bound(self, truncation: FloatArray, linear: FloatArray, rounding: FloatArray, kind: str, certifier: Certifier) -> Bound:
+        """Sum of the parts; NaN where there is no certificate, or no derivative at all."""
+        truncation, linear, rounding = (np.array(part, dtype=float) for part in (truncation, linear, rounding))
+        if self.degeneracy.fatal:
+            truncation, linear, rounding = (np.full_like(part, np.nan) for part in (truncation, linear, rounding))
+        elif not certifier.available:
+            truncation = np.full_like(truncation, np.nan)
+        return Bound(truncation + linear + rounding, truncation, linear, rounding, kind)
+
+
+def columns(layout: Layout, direction: Direction) -> FloatArray:
+    """The vectors (size, k) of a direction's parts in a layout; what is missing is zero."""
+    k = direction.count or 1
+    matrix = np.zeros((layout.size, k))
+    for name, where in layout.slices.items():
+        if name in direction.parts:
+            matrix[where] = np.asarray(direction.parts[name], dtype=float).reshape(k, -1).T
+    return matrix

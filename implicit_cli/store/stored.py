@@ -1,0 +1,85 @@
+"""What a result file holds of a solved case, whole: enough to differentiate it again without solving it again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from implicit_cli.errors import InputError, listing, nearest
+from implicit_cli.result import Array
+from implicit_cli.store import layout
+from implicit_cli.store.guard import opened
+from implicit_cli.store.nodes import members, outcome, texts
+
+
+@dataclass(frozen=True)
+class StoredCase:
+    """One case as it was solved: `inputs`, `parameters` and `solution` by quantity, `labels` by axis where there are any.
+
+    `spec_text` and `spec_resolved` are those of the run, `sha256` that of the file; `good` is False for a status that is not.
+    """
+
+    id: str
+    status: str
+    good: bool
+    spec_text: str
+    spec_resolved: str
+    inputs: Mapping[str, Array]
+    parameters: Mapping[str, Array]
+    solution: Mapping[str, Array]
+    labels: Mapping[str, Array]
+    provenance: Mapping[str, str]
+    sha256: str
+
+
+def read_stored(path: Path, case: str | None = None) -> StoredCase:
+    """The case of that id, or the only one.
+
+    Raises InputError (one line) for a file that `read_summary` refuses, for an id that it lacks, and where no id is given and there
+    are several cases.
+    """
+    with opened(path) as file:
+        group = file[layout.CASES]
+        ids = texts(group["id"])
+        if case is None and len(ids) > 1:
+            raise InputError(f"{path}: found {len(ids)} cases, allowed with --case: {listing(ids[:12])}")
+        if case is not None and case not in ids:
+            raise InputError(f"{path}: no case '{case}', allowed: {listing(ids[:12])}{nearest(case, ids)}")
+        row = ids.index(case) if case is not None else 0
+        status = outcome(group["status"], group["status"][row])
+        resolved = _text(file[f"{layout.SPEC}/resolved"])
+        return StoredCase(
+            id=ids[row],
+            status=status.label,
+            good=status.good,
+            spec_text=_text(file[f"{layout.SPEC}/text"]),
+            spec_resolved=resolved,
+            inputs={name: np.asarray(node[()]) for name, node in members(file, layout.INPUTS)},
+            parameters=_row(file, layout.PARAMETERS, row),
+            solution=_row(file, layout.SOLUTION, row),
+            labels=_labels(file, json.loads(resolved).get("labels", ())),
+            provenance={name: _text(node) for name, node in members(file, layout.PROVENANCE)},
+            sha256=bytes(file[layout.CHECKSUM][()])[-layout.CHECKSUM_LENGTH :].decode(),
+        )
+
+
+def _row(file: h5py.File, group: str, row: int) -> dict[str, Array]:
+    return {name: np.asarray(node[row]) for name, node in members(file, group)}
+
+
+def _text(node: h5py.Dataset) -> str:
+    return str(node.asstr()[()])
+
+
+def _labels(file: h5py.File, axes: Iterable[str]) -> dict[str, Array]:
+    """Labels of the axes to which the spec gives some."""
+    found: dict[str, Array] = {}
+    for node in file.values():
+        if isinstance(node, h5py.Dataset) and node.is_scale and h5py.check_string_dtype(node.dtype) is not None:
+            found.setdefault(str(node.attrs["long_name"]), np.array(texts(node)))
+    return {axis: found[axis] for axis in axes if axis in found}
