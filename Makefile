@@ -1,5 +1,5 @@
 # make demo    a first run, from a sample spec to the printed result
-# make test    all tests;  TESTS=tests/core or PYTEST_ARGS='-m "not slow"' narrow them
+# make test    the tests;  TESTS=tests/core or PYTEST_ARGS='-m "not slow"' narrow them, PYTEST_ARGS='-m exhaustive' runs what they leave out
 # make check   style, types, layers, and that generated files are fresh
 # make docs    write the generated files anew
 # make clean   remove environments, caches and builds; results/ stays

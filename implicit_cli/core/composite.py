@@ -95,6 +95,9 @@ def block_proximal_gradient(
     `eta` may be a tuple too. `margin` takes the tuple of all v_j.
     """
 
+    def sizes(theta: Any, data: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(_size(one, theta, data) for one in (eta if isinstance(eta, tuple) else (eta,) * len(proxes)))
+
     def each(v: Any, steps: tuple[Any, ...], theta: Any, data: tuple[Any, ...]) -> Any:
         moved = [one(block, step, theta, *data) for one, block, step in zip(proxes, v, steps, strict=True)]
         return type(v)(*moved) if hasattr(v, "_fields") else type(v)(moved)
@@ -103,17 +106,15 @@ def block_proximal_gradient(
         return each(v, (step,) * len(proxes), theta, data)  # one step size for all: solvers bring their own
 
     def point(x: Any, theta: Any, *data: Any) -> Any:
-        steps = eta if isinstance(eta, tuple) else (eta,) * len(proxes)
         slope = jax.grad(f)(x, theta, *data)
         moved = [
-            jax.tree.map(lambda a, g, s=_size(step, theta, data): a - s * g, block, down)
-            for block, down, step in zip(x, slope, steps, strict=True)
+            jax.tree.map(lambda a, g, s=step: a - s * g, block, down)
+            for block, down, step in zip(x, slope, sizes(theta, data), strict=True)
         ]
         return type(x)(*moved) if hasattr(x, "_fields") else type(x)(moved)
 
     def T(x: Any, theta: Any, *data: Any) -> Any:
-        steps = eta if isinstance(eta, tuple) else (eta,) * len(proxes)
-        return each(point(x, theta, *data), tuple(_size(step, theta, data) for step in steps), theta, data)
+        return each(point(x, theta, *data), sizes(theta, data), theta, data)
 
     return Condition(
         "block_proximal_gradient",

@@ -204,8 +204,8 @@ def newton(G: Function) -> Condition:
 def difference(T: Function) -> Function:
     """`F = T - x`."""
 
-    def F(x: Any, theta: Any, *data: Any) -> Any:
-        return jax.tree.map(jnp.subtract, T(x, theta, *data), x)
+    def F(x: Any, *args: Any, **kwargs: Any) -> Any:
+        return jax.tree.map(jnp.subtract, T(x, *args, **kwargs), x)
 
     return F
 

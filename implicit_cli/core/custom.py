@@ -24,7 +24,7 @@ import numpy as np
 from jax.custom_derivatives import SymbolicZero
 from jax.flatten_util import ravel_pytree
 
-from implicit_cli.core.conditions import Condition
+from implicit_cli.core.conditions import Condition, difference
 from implicit_cli.core.derivatives import flatten
 from implicit_cli.core.linear.traced import Linear
 
@@ -79,10 +79,7 @@ def custom_fixed_point(
 ) -> Callable[[Solver], Solver]:
     """As `custom_root`, for a solver that returns a fixed point of `T(x, *args, **kwargs)`: F = T - x."""
 
-    def F(x: Any, *args: Any, **kwargs: Any) -> Any:
-        return jax.tree.map(jnp.subtract, T(x, *args, **kwargs), x)
-
-    return custom_root(F, has_aux=has_aux, linear=linear, callback=callback, aux_like=aux_like)
+    return custom_root(difference(T), has_aux=has_aux, linear=linear, callback=callback, aux_like=aux_like)
 
 
 def _implicit(fixed: Any, condition: Condition | None, has_aux: bool, linear: Linear) -> Callable[[Any, Any], Any]:

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from implicit_cli.core.conditions import Condition, root
+from implicit_cli.core.degeneracy import RANGE_TOLERANCE
 from implicit_cli.core.linear import traced
 from implicit_cli.core.linear.traced import Factor, Linear, Solved
 from implicit_cli.status import Status
@@ -84,7 +85,7 @@ class Linearised:
 
         def leaks(_: None) -> Array:
             outside, all_of_it = Bt(traced.left_null(factor, probe)), Bt(probe)
-            return jnp.linalg.norm(outside) > 1e-8 * jnp.maximum(jnp.linalg.norm(all_of_it), jnp.finfo(self.dtype).tiny)
+            return jnp.linalg.norm(outside) > RANGE_TOLERANCE * jnp.maximum(jnp.linalg.norm(all_of_it), jnp.finfo(self.dtype).tiny)
 
         return jax.lax.cond(self.factor.singular, leaks, lambda _: jnp.asarray(False), None)
 

@@ -122,16 +122,15 @@ class SecondCertifier:
 
     def _rounding(self, s: Second) -> tuple[FloatArray, FloatArray]:
         """Norms per column of what rounding errors in J, and then in the second solve, do to (U, Y)."""
-        c, system, p = self.certifier, self.system, self.p
+        c, p = self.certifier, self.p
         size = c.noise * c.certificate.kappa
         changes = [self._change(s, self._probe_x(i), self._probe(i, self.f.U)) for i in range(PROBES)]
         u, y = (
             _root_mean_square([jnp.linalg.norm(one, axis=0) for one in all_of_it], p.x.size)
             for all_of_it in zip(*changes, strict=True)
         )
-        g_x, _ = system.g_cotangent(p, jnp.eye(s.Y.shape[0], dtype=p.x.dtype))
         length = size * jnp.linalg.norm(s.U, axis=0)
-        noise_y = size / PROBE * y + length * jnp.linalg.norm(g_x) + c.noise * jnp.linalg.norm(s.Y, axis=0)
+        noise_y = size / PROBE * y + length * c.size_of_g + c.noise * jnp.linalg.norm(s.Y, axis=0)
         return np.asarray(size / PROBE * u + length), np.asarray(noise_y)
 
     def _hessian(self, h: Hessians, i: int) -> tuple[FloatArray, FloatArray, FloatArray]:

@@ -17,7 +17,7 @@ from implicit_cli.core.implicit import Forward, forward
 from implicit_cli.core.linear import Solved
 from implicit_cli.core.second_order import Hessians, Second, SecondCertifier, hessians, second
 from implicit_cli.engine.passes import Solves
-from implicit_cli.engine.site import FloatArray, Mask, Site, columns
+from implicit_cli.engine.site import FloatArray, Mask, Site, columns, no_bound
 from implicit_cli.result import Bound, Product
 
 FORWARD, ADJOINT = "second_order_forward", "second_order_adjoint"
@@ -111,8 +111,7 @@ class SecondOrder:
         """A scalar that has no derivative has no Hessian either."""
         if not (self.site.degeneracy.fatal or free.any()):
             return block, bound
-        nothing = np.full_like(bound.total, np.nan)
-        return np.full_like(block, np.nan), Bound(nothing, nothing, nothing, nothing, bound.kind)
+        return np.full_like(block, np.nan), no_bound(bound)
 
 
 def scalars(site: Site) -> list[str]:

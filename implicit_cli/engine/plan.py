@@ -18,7 +18,6 @@ from implicit_cli.problem import Problem
 from implicit_cli.spec import LoadedSpec
 
 BYTES = 8
-BACKWARD_STABLE = 1e-10
 COPIES_X, COPIES_THETA, COPIES_Y = 14, 6, 8
 """Arrays of the length of x, theta and y that one right-hand side needs at once: solution, residual, and those of its bound."""
 SHARE_OF_SOLVES, SHARE_OF_VALUES = 1 / 2, 1 / 4

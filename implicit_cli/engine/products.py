@@ -66,8 +66,7 @@ class Products:
             certifier = certifier or certify()
             self.second_order.certify(certifier)
             results = [product for work in self.passes for product in work.products(certifier)] + self.second_order.results
-        order = {name: i for i, name in enumerate(KINDS)}
-        self.results = tuple(sorted(results, key=lambda product: order[product.kind]))
+        self.results = tuple(sorted(results, key=lambda product: KINDS.index(product.kind)))
         return certifier
 
     def relative(self, product: Product) -> float:

@@ -81,11 +81,16 @@ class Site:
     def bound(self, truncation: FloatArray, linear: FloatArray, rounding: FloatArray, kind: str, certifier: Certifier) -> Bound:
         """Sum of the parts; NaN where there is no certificate, or no derivative at all."""
         truncation, linear, rounding = (np.array(part, dtype=float) for part in (truncation, linear, rounding))
-        if self.degeneracy.fatal:
-            truncation, linear, rounding = (np.full_like(part, np.nan) for part in (truncation, linear, rounding))
-        elif not certifier.available:
+        if not certifier.available:
             truncation = np.full_like(truncation, np.nan)
-        return Bound(truncation + linear + rounding, truncation, linear, rounding, kind)
+        bound = Bound(truncation + linear + rounding, truncation, linear, rounding, kind)
+        return no_bound(bound) if self.degeneracy.fatal else bound
+
+
+def no_bound(bound: Bound) -> Bound:
+    """The bound of what has no derivative, or no certificate: NaN throughout."""
+    nothing = np.full_like(bound.total, np.nan)
+    return Bound(nothing, nothing, nothing, nothing, bound.kind)
 
 
 def columns(layout: Layout, direction: Direction) -> FloatArray:

@@ -35,9 +35,14 @@ def members(group: h5py.Group, path: str = "") -> list[tuple[str, Any]]:
     return [] if found is None else [(layout.original(name), node) for name, node in found.items()]
 
 
+def text(node: h5py.Dataset) -> str:
+    """The string of a scalar."""
+    return str(node.asstr()[()])
+
+
 def texts(node: h5py.Dataset) -> list[str]:
     """The strings of a one-dimensional array."""
-    return [str(text) for text in node.asstr()[()]]
+    return [str(entry) for entry in node.asstr()[()]]
 
 
 def scale(node: h5py.Dataset, axis: int) -> h5py.Dataset:

@@ -14,7 +14,7 @@ import numpy as np
 from implicit_cli.result import Array, CaseResult, Header
 from implicit_cli.store import layout
 from implicit_cli.store.guard import opened
-from implicit_cli.store.nodes import labels, members, norm, outcome, scale, texts
+from implicit_cli.store.nodes import labels, members, norm, outcome, scale, text, texts
 from implicit_cli.store.products import read_products
 from implicit_cli.store.summary import (
     CaseSummary,
@@ -59,7 +59,7 @@ def _summary(file: h5py.File, path: str, entries: int) -> Summary:
         summary=attributes["summary"],
         creator=f"{attributes['creator']} {attributes['creator_version']}",
         created=attributes["created"],
-        provenance={name: str(node.asstr()[()]) for name, node in members(file, layout.PROVENANCE)},
+        provenance={name: text(node) for name, node in members(file, layout.PROVENANCE)},
         cases=_cases(file, entries),
     )
 

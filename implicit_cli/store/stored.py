@@ -14,7 +14,7 @@ from implicit_cli.errors import InputError, listing, nearest
 from implicit_cli.result import Array
 from implicit_cli.store import layout
 from implicit_cli.store.guard import opened
-from implicit_cli.store.nodes import members, outcome, texts
+from implicit_cli.store.nodes import members, outcome, text, texts
 
 
 @dataclass(frozen=True)
@@ -52,28 +52,24 @@ def read_stored(path: Path, case: str | None = None) -> StoredCase:
             raise InputError(f"{path}: no case '{case}', allowed: {listing(ids[:12])}{nearest(case, ids)}")
         row = ids.index(case) if case is not None else 0
         status = outcome(group["status"], group["status"][row])
-        resolved = _text(file[f"{layout.SPEC}/resolved"])
+        resolved = text(file[f"{layout.SPEC}/resolved"])
         return StoredCase(
             id=ids[row],
             status=status.label,
             good=status.good,
-            spec_text=_text(file[f"{layout.SPEC}/text"]),
+            spec_text=text(file[f"{layout.SPEC}/text"]),
             spec_resolved=resolved,
             inputs={name: np.asarray(node[()]) for name, node in members(file, layout.INPUTS)},
             parameters=_row(file, layout.PARAMETERS, row),
             solution=_row(file, layout.SOLUTION, row),
             labels=_labels(file, json.loads(resolved).get("labels", ())),
-            provenance={name: _text(node) for name, node in members(file, layout.PROVENANCE)},
+            provenance={name: text(node) for name, node in members(file, layout.PROVENANCE)},
             sha256=bytes(file[layout.CHECKSUM][()])[-layout.CHECKSUM_LENGTH :].decode(),
         )
 
 
 def _row(file: h5py.File, group: str, row: int) -> dict[str, Array]:
     return {name: np.asarray(node[row]) for name, node in members(file, group)}
-
-
-def _text(node: h5py.Dataset) -> str:
-    return str(node.asstr()[()])
 
 
 def _labels(file: h5py.File, axes: Iterable[str]) -> dict[str, Array]:

@@ -9,6 +9,7 @@ Source: Curtis, Powell and Reid, "On the estimation of sparse Jacobian matrices"
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -51,10 +52,14 @@ def dense(operator: Operator) -> Matrix:
         return operator.matrix(operator.p)
     if operator.pattern is not None:
         return jnp.asarray(sparse(operator).toarray())
-    d = operator.d
-    eye = np.eye(d)
-    blocks = [np.asarray(operator.times(jnp.asarray(eye[:, i : i + COLUMNS]))) for i in range(0, d, COLUMNS)]
-    return jnp.asarray(np.concatenate(blocks, axis=1))
+    return jnp.asarray(np.concatenate([columns for _, columns in by_columns(operator)], axis=1))
+
+
+def by_columns(operator: Operator) -> Iterator[tuple[int, FloatArray]]:
+    """A from products with unit vectors, `COLUMNS` columns at a time: the index of the first, and the columns (d, k)."""
+    for first in range(0, operator.d, COLUMNS):
+        unit = np.eye(operator.d, min(COLUMNS, operator.d - first), -first)
+        yield first, np.asarray(operator.times(jnp.asarray(unit)))
 
 
 def sparse(operator: Operator) -> csc_array:

@@ -13,7 +13,7 @@ there are null vectors. Nothing outside the null space is shifted. The transpose
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,7 @@ from implicit_cli.status import Status
 
 Matrix = jax.Array
 FloatArray = NDArray[np.float64]
+Columns = TypeVar("Columns", jax.Array, NDArray[np.float64])
 IntArray = NDArray[np.int64]
 
 RANK_TOLERANCE = 1e-12
@@ -135,7 +136,7 @@ class Operator(NamedTuple):
         return (self.At_times if transpose else self.A_times)(self.p, U)
 
 
-def project_out(Z: Matrix, b: Matrix) -> Matrix:
+def project_out(Z: Columns, b: Columns) -> Columns:
     """b without its part along the columns of Z; twice, because once leaves rounding of the size of what was removed."""
     if Z.shape[1] == 0:
         return b
@@ -143,9 +144,17 @@ def project_out(Z: Matrix, b: Matrix) -> Matrix:
     return b - Z @ (Z.T @ b)
 
 
-def rank_floor(d: int) -> float:
-    """Singular values below this fraction of the largest count as zero."""
-    return max(RANK_TOLERANCE, d * float(np.finfo(float).eps))
+def rank_floor(d: int, dtype: Any = np.float64) -> float:
+    """Singular values below this fraction of the largest count as zero, in the arithmetic of dtype."""
+    return max(RANK_TOLERANCE, d * float(jnp.finfo(dtype).eps))
+
+
+def spectrum_of_values(values: FloatArray, Z: Matrix, Y: Matrix, *, symmetric: bool) -> Spectrum:
+    """Spectrum from all eigenvalues (symmetric) or singular values (d,) of A; as many of the smallest as Z has columns are null."""
+    kept = values[np.argsort(np.abs(values))[Z.shape[1] :]]
+    sizes = np.abs(kept)
+    negative = int((kept < 0).sum()) if symmetric else 0
+    return Spectrum(float(sizes.min()) if kept.size else 0.0, float(sizes.max(initial=0.0)), Z, Y, negative)
 
 
 @jax.jit
@@ -153,6 +162,34 @@ def at_rounding(u: Matrix, b: Matrix, residual: Matrix, size_of_A: Any) -> Matri
     """True where the backward error of every column is a few roundings: refinement in the same precision has nothing to add."""
     allowed = 4.0 * jnp.finfo(b.dtype).eps * (jnp.linalg.norm(b, axis=0) + size_of_A * jnp.linalg.norm(u, axis=0))
     return jnp.all(jnp.linalg.norm(residual, axis=0) <= allowed)
+
+
+def solve_directly(
+    operator: Operator,
+    inverse: Callable[[Matrix], Matrix],
+    b: Matrix,
+    null: Matrix,
+    *,
+    transpose: bool,
+    tol: float,
+    method: str,
+    size: float,
+) -> Solved:
+    """`inverse(b)` by a factor, for b freed of its part along `null`, refined once where the residual is above rounding.
+
+    `size` is |A|. The residual is recomputed with `operator`, that is, from F and not from the assembled matrix.
+    """
+    b = project_out(null, b)
+
+    def remainder(u: Matrix) -> Matrix:
+        return b - project_out(null, operator.times(u, transpose=transpose))
+
+    u = inverse(b)
+    residual = remainder(u)
+    if not at_rounding(u, b, residual, size):
+        u = u + inverse(residual)
+        residual = remainder(u)
+    return report(u, b, residual, 1, False, tol=tol, method=method, size_of_A=size)
 
 
 def report(

@@ -27,10 +27,10 @@ from implicit_cli.core.linear.base import (
     Solved,
     Spectrum,
     Unsuitable,
-    at_rounding,
     project_out,
     rank_floor,
-    report,
+    solve_directly,
+    spectrum_of_values,
 )
 from implicit_cli.core.linear.extremes import EXACT, extremes
 
@@ -129,19 +129,10 @@ class DenseSolver:
         """Exact values up to d = 512 or where A was decomposed; above, Lanczos with the factor, to a relative 1e-3."""
         if self._decomposed is not None:
             return self._decomposed
-        d, symmetric, nullity = self.operator.d, self.operator.symmetric, self._Z.shape[1]
-        if d <= EXACT:
-            values = np.asarray(_values(self._A, symmetric))
-            order = np.argsort(np.abs(values))[nullity:]
-            kept = np.abs(values[order])
-            negative = int((values[order] < 0).sum()) if symmetric else 0
-            return Spectrum(
-                float(kept.min(initial=np.inf)) if kept.size else 0.0, float(kept.max(initial=0.0)), self._Z, self._Y, negative
-            )
-        if symmetric and self.method != "cholesky":  # the inertia is not in an LU factor
-            values = np.asarray(_values(self._A, symmetric))
-            kept = values[np.argsort(np.abs(values))[nullity:]]
-            return Spectrum(float(np.abs(kept).min()), float(np.abs(kept).max()), self._Z, self._Y, int((kept < 0).sum()))
+        d, symmetric = self.operator.d, self.operator.symmetric
+        # an LU factor does not show the inertia
+        if d <= EXACT or (symmetric and self.method != "cholesky"):
+            return spectrum_of_values(np.asarray(_values(self._A, symmetric)), self._Z, self._Y, symmetric=symmetric)
 
         def product(transpose: bool) -> Any:
             return lambda u: np.asarray(_product(self._A, jnp.asarray(u).reshape(-1, 1), transpose))[:, 0]
@@ -157,18 +148,16 @@ class DenseSolver:
         return project_out(domain, _substitute(self.method, self._factor, project_out(codomain, b), transpose))
 
     def solve(self, b: Matrix, *, transpose: bool = False) -> Solved:
-        codomain = self._Z if transpose else self._Y
-        b = project_out(codomain, b)
-
-        def remainder(u: Matrix) -> Matrix:
-            return b - project_out(codomain, self.operator.times(u, transpose=transpose))
-
-        u = self._inverse(b, transpose)
-        residual = remainder(u)
-        if not at_rounding(u, b, residual, self._size):
-            u = u + self._inverse(residual, transpose)
-            residual = remainder(u)
-        return report(u, b, residual, 1, False, tol=self.tol, method=self.method, size_of_A=self._size)
+        return solve_directly(
+            self.operator,
+            lambda b: self._inverse(b, transpose),
+            b,
+            self._Z if transpose else self._Y,
+            transpose=transpose,
+            tol=self.tol,
+            method=self.method,
+            size=self._size,
+        )
 
 
 @jax.jit

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from implicit_cli.core.linear.assembly import by_columns
 from implicit_cli.core.linear.base import FloatArray, Matrix, Operator, Unsuitable
 
 
@@ -43,14 +44,10 @@ def diagonal_blocks(operator: Operator, size: int, A: Any = None) -> FloatArray:
         i, j = entries.row[inside], entries.col[inside]
         np.add.at(blocks, (i // size, i % size, j % size), entries.data[inside])
     else:
-        for first in range(0, d, 256):
-            columns = np.arange(first, min(first + 256, d))
-            unit = np.zeros((d, columns.size))
-            unit[columns, np.arange(columns.size)] = 1.0
-            product = np.asarray(operator.times(jnp.asarray(unit)))
-            for local, j in enumerate(columns):
-                rows = np.arange(int(j) // size * size, min((int(j) // size + 1) * size, d))
-                blocks[int(j) // size, rows % size, int(j) % size] = product[rows, local]
+        for first, columns in by_columns(operator):
+            for j, column in enumerate(columns.T, first):
+                rows = np.arange(j // size * size, min((j // size + 1) * size, d))
+                blocks[j // size, rows % size, j % size] = column[rows]
     for missing in range(d, count * size):
         blocks[-1, missing % size, missing % size] = 1.0
     return blocks

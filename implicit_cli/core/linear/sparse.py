@@ -31,10 +31,10 @@ from implicit_cli.core.linear.base import (
     Solved,
     Spectrum,
     Unsuitable,
-    at_rounding,
     project_out,
     rank_floor,
-    report,
+    solve_directly,
+    spectrum_of_values,
 )
 from implicit_cli.core.linear.extremes import EXACT, extremes
 
@@ -221,15 +221,12 @@ class SparseSolver:
     @cached_property
     def spectrum(self) -> Spectrum:
         """Exact values up to d = 512; above, Lanczos with the factor, to a relative 1e-3."""
-        d, symmetric, nullity = self.operator.d, self.operator.symmetric, self._Z.shape[1]
+        d, symmetric = self.operator.d, self.operator.symmetric
         Z, Y = self.null_space
         if d <= EXACT:
             A = self._A.toarray()
             values = np.linalg.eigvalsh((A + A.T) / 2) if symmetric else np.linalg.svd(A, compute_uv=False)
-            kept = values[np.argsort(np.abs(values))[nullity:]]
-            sizes = np.abs(kept)
-            negative = int((kept < 0).sum()) if symmetric else 0
-            return Spectrum(float(sizes.min()) if kept.size else 0.0, float(sizes.max(initial=0.0)), Z, Y, negative)
+            return spectrum_of_values(values, Z, Y, symmetric=symmetric)
 
         def product(A: Any) -> Any:
             return lambda u: A @ u.ravel()
@@ -255,32 +252,25 @@ class SparseSolver:
         if not domain.shape[1]:
             return np.asarray(self._factor.solve(b, transpose))
         rows, cols = (self._cols, self._rows) if transpose else (self._rows, self._cols)
-        b = _project_out(codomain, b)
+        b = project_out(codomain, b)
         u = np.zeros_like(b)
         u[cols] = self._factor.solve(b[rows], transpose)
-        return _project_out(domain, u)
+        return project_out(domain, u)
 
     def solve(self, b: Matrix, *, transpose: bool = False) -> Solved:
-        codomain = jnp.asarray(self._Z if transpose else self._Y)
-        b = project_out(codomain, b)
-
-        def remainder(u: Matrix) -> Matrix:
-            return b - project_out(codomain, self.operator.times(u, transpose=transpose))
-
-        u = jnp.asarray(self._inverse(np.asarray(b), transpose))
-        residual = remainder(u)
-        if not at_rounding(u, b, residual, self._size):
-            u = u + jnp.asarray(self._inverse(np.asarray(residual), transpose))
-            residual = remainder(u)
-        return report(u, b, residual, 1, False, tol=self.tol, method=self.method, size_of_A=self._size)
+        return solve_directly(
+            self.operator,
+            lambda b: jnp.asarray(self._inverse(np.asarray(b), transpose)),
+            b,
+            jnp.asarray(self._Z if transpose else self._Y),
+            transpose=transpose,
+            tol=self.tol,
+            method=self.method,
+            size=self._size,
+        )
 
 
 def _without(Z: FloatArray) -> IntArray:
     """All indices but those of the k most independent rows of Z (d, k)."""
     _, order = qr(Z.T, mode="r", pivoting=True)[-2:]
     return np.sort(order[Z.shape[1] :]).astype(np.int64)
-
-
-def _project_out(Z: FloatArray, b: FloatArray) -> FloatArray:
-    b = b - Z @ (Z.T @ b)
-    return np.asarray(b - Z @ (Z.T @ b))

@@ -19,6 +19,8 @@ import jax.scipy.linalg as jsl
 import lineax as lx
 import numpy as np
 
+from implicit_cli.core.degeneracy import RANGE_TOLERANCE
+from implicit_cli.core.linear.base import rank_floor
 from implicit_cli.status import Status
 
 Array = jax.Array
@@ -27,12 +29,8 @@ Method = Literal["auto", "lu", "cholesky", "svd", "cg", "gmres", "bicgstab"]
 
 DENSE_LIMIT = 2048
 DENSE = ("lu", "cholesky", "svd")
-PIVOT_FLOOR = 1e-12
-"""Pivots below this fraction of the largest (or d eps, if more) mean that A is singular in this arithmetic."""
 SKETCH = 8
 """Random combinations of rows that estimate the residuals of many columns."""
-RANGE_TOLERANCE = 1e-8
-"""A right-hand side is outside the range of a singular A where more than this fraction of it is left."""
 
 
 class Linear(NamedTuple):
@@ -80,7 +78,7 @@ def assemble(product: Product, d: int, dtype: Any) -> Array:
 
 def factorise(A: Array, method: str) -> Factor:
     """Factorise A once, O(d^3); with `svd`, nothing is factorised and A is treated as singular."""
-    floor = _floor(A)
+    floor = rank_floor(A.shape[0], A.dtype)
     if method == "svd":
         return Factor(A, (), jnp.asarray(True))
     if method == "cholesky":
@@ -145,12 +143,8 @@ def left_null(f: Factor, v: Array) -> Array:
 def _pseudo(A: Array) -> tuple[Array, Array, Array]:
     """Left and right singular vectors (columns) and inverse singular values, zero in the null space."""
     left, sigma, right = jnp.linalg.svd(A)
-    kept = sigma > _floor(A) * jnp.max(sigma, initial=0.0)
+    kept = sigma > rank_floor(A.shape[0], A.dtype) * jnp.max(sigma, initial=0.0)
     return left, jnp.where(kept, 1.0 / jnp.where(kept, sigma, 1.0), 0.0), right.T
-
-
-def _floor(A: Array) -> float:
-    return max(PIVOT_FLOOR, A.shape[0] * float(jnp.finfo(A.dtype).eps))
 
 
 def dense(f: Factor, b: Array, linear: Linear, *, transpose: bool = False) -> Solved:

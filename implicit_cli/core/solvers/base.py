@@ -181,7 +181,7 @@ def run(
     first = residual(goal, p)
     goes_on = (first > tol) & jnp.isfinite(first)
     limit = jnp.where(goes_on, jnp.asarray(max_steps), 0)
-    x, _, steps, history, last, _ = _loop(method, goal, p, _strong(method.init(p)), limit, jnp.asarray(tol), length)
+    x, _, steps, history, last, _ = _loop(method, goal, p, strong(method.init(p)), limit, jnp.asarray(tol), length)
     last = jnp.where(steps > 0, last, first)
     failed = jnp.where(jnp.isfinite(last), int(Status.NOT_CONVERGED), int(Status.NOT_FINITE))
     status = jnp.where(last <= tol, int(Status.OK), failed)
@@ -200,11 +200,10 @@ def _loop(
 
     def body(carry: tuple[Any, ...]) -> tuple[Any, ...]:
         x, arrays, count, recorded, _, _ = carry
-        x, state = method.step(p._replace(x=x), eqx.combine(arrays, fixed))
+        x, arrays, state = stepped(method, p._replace(x=x), arrays, fixed)
         last = residual(goal, p._replace(x=x))
         recorded = recorded.at[count].set(last, mode="drop")
-        new = jax.tree.map(lambda a, b: a.astype(b.dtype), eqx.filter(state, eqx.is_array), arrays)
-        return x, _strong(new), count + 1, recorded, last, method.stop(state)
+        return x, arrays, count + 1, recorded, last, method.stop(state)
 
     unknown = jnp.full(length, jnp.nan, p.x.dtype)
     carry = (p.x, arrays, jnp.asarray(0), unknown, jnp.asarray(jnp.inf, p.x.dtype), jnp.asarray(False))
@@ -212,7 +211,17 @@ def _loop(
     return x, eqx.combine(arrays, fixed), count, recorded, last, stopped
 
 
-def _strong(state: Any) -> Any:
+def stepped(method: Method, p: Point, arrays: Any, fixed: Any) -> tuple[jax.Array, Any, Any]:
+    """One step from p.x as the body of a loop: x, the state's arrays in the types that they had, and the state itself.
+
+    A state is carried in two parts, `eqx.partition(state, eqx.is_array)`.
+    """
+    x, state = method.step(p, eqx.combine(arrays, fixed))
+    new = jax.tree.map(lambda a, b: a.astype(b.dtype), eqx.filter(state, eqx.is_array), arrays)
+    return x, strong(new), state
+
+
+def strong(state: Any) -> Any:
     """Arrays without weak types, so that the state of every chunk is of one type and the chunk compiles once."""
     return jax.tree.map(lambda a: jax.lax.convert_element_type(a, a.dtype) if eqx.is_array(a) else a, state)
 
@@ -229,7 +238,7 @@ def _compiled(method: Method, goal: Goal) -> tuple[Any, Any]:
 
     @eqx.filter_jit
     def start(p: Point) -> tuple[Any, jax.Array]:
-        return _strong(method.init(p)), residual(goal, p)
+        return strong(method.init(p)), residual(goal, p)
 
     @eqx.filter_jit
     def advance(p: Point, state: Any, limit: jax.Array, tol: jax.Array) -> tuple[Any, ...]:

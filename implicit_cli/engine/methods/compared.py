@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from implicit_cli.core.certificate import Certifier
 from implicit_cli.engine.bind import Direction
 from implicit_cli.engine.hessian import scalars
-from implicit_cli.engine.methods.base import Columns, FloatArray, Method
+from implicit_cli.engine.methods.base import Columns, FloatArray, Method, unknown_error
 from implicit_cli.engine.passes import Solves
 from implicit_cli.engine.products import KINDS, Products, Watch
-from implicit_cli.engine.site import Site, columns
+from implicit_cli.engine.site import Site, columns, no_bound
 from implicit_cli.result import Bound, Product
 from implicit_cli.status import Status
 
@@ -110,7 +110,7 @@ class Compared(Products):
                 rows = self._rows(of)
                 value[rows] = backward[:, begin : begin + rows.stop - rows.start].T
                 begin += rows.stop - rows.start
-            results += self._jacobian(_without_error(value))
+            results += self._jacobian(unknown_error(value, np.zeros(value.shape[1], np.int8)))
         elif bound.jacobian and found is not None:
             results += self._jacobian(found.columns(slice(n)))
         if bound.jacobian and site.plan.mode == "adjoint":
@@ -126,7 +126,7 @@ class Compared(Products):
             chosen = slice(begin, begin + count)
             begin += count
             if backward is not None:
-                found_rows = _without_error(backward[:, chosen])
+                found_rows = unknown_error(backward[:, chosen], np.zeros(count, np.int8))
             else:
                 assert found is not None
                 found_rows = _pulled_back(found.columns(slice(n)), W[:, chosen])
@@ -166,7 +166,7 @@ class Compared(Products):
             value = self._void(block.value, np.broadcast_to(lost, (len(block.value),))).T.reshape(many + theta.shapes[wrt])
             bound = self._bound(block, slice(None), np.full(len(block.value), True), many)
             if lost.any():
-                bound = _no_bound(bound)
+                bound = no_bound(bound)
             told = self._status(block.status, np.full(1, weighs is not None))
             results.append(Product("vjp", direction.name, "", wrt, value, bound, told, dict(direction.parts)))
         return results
@@ -188,7 +188,7 @@ class Compared(Products):
                         shape = theta.shapes[wrt] + theta.shapes[wrt2]
                         void = self._void(block.value[:, chosen], lost).reshape(shape)
                         bound = self._bound(block, chosen, ~lost, theta.shapes[wrt2])
-                        bound = _no_bound(bound) if free.any() else bound
+                        bound = no_bound(bound) if free.any() else bound
                         told = self._status(block.status, free)
                         results.append(Product("hessian", "", of, wrt, void, bound, told, wrt2=wrt2))
         for direction in self._kinds["hessian"]:
@@ -207,18 +207,12 @@ class Compared(Products):
             for part in (block.truncation, block.linear, block.rounding)
         )
         bound = Bound(truncation + linear + rounding, truncation, linear, rounding, "estimate")
-        return _no_bound(bound) if self.site.degeneracy.fatal else bound
+        return no_bound(bound) if self.site.degeneracy.fatal else bound
 
     def _status(self, found: NDArray[np.int8], free: NDArray[np.bool_]) -> Status:
         if not self.site.degeneracy.fatal and (found != Status.OK).any():
             return Status(int(np.max(found)))
         return self.site.status(np.zeros(0, np.int8), free)
-
-
-def _without_error(value: FloatArray) -> Columns:
-    nothing = np.full_like(value, np.nan)
-    status = np.where(np.isfinite(value).all(axis=0), int(Status.OK), int(Status.NOT_FINITE)).astype(np.int8)
-    return Columns(value, nothing, nothing, nothing, status)
 
 
 def _pulled_back(found: Columns, W: FloatArray) -> Columns:
@@ -242,8 +236,3 @@ def _polarised(along: FloatArray, n: int, sign: int) -> FloatArray:
     H = np.diag(diagonal)
     H[i, j] = H[j, i] = (along[n:] + sign * (diagonal[i] + diagonal[j])) / 2
     return H
-
-
-def _no_bound(bound: Bound) -> Bound:
-    nothing = np.full_like(bound.total, np.nan)
-    return Bound(nothing, nothing, nothing, nothing, bound.kind)

@@ -17,6 +17,7 @@ import numpy as np
 from implicit_cli.core.certificate import Certifier
 from implicit_cli.core.implicit import Point
 from implicit_cli.core.solvers import METHODS
+from implicit_cli.core.solvers.base import stepped, strong
 from implicit_cli.engine.methods.base import Columns, FloatArray, unknown_error
 from implicit_cli.engine.passes import Solves
 from implicit_cli.engine.site import Site
@@ -101,12 +102,10 @@ class Unrolled:
     def _parts(self, p: Point) -> tuple[Any, Any]:
         """State before the first step: arrays of fixed types, and the rest."""
         arrays, fixed = eqx.partition(self._method.init(p), eqx.is_array)
-        return jax.tree.map(_strong, arrays), fixed
+        return strong(arrays), fixed
 
     def _step(self, p: Point, carry: tuple[jax.Array, Any], fixed: Any) -> tuple[jax.Array, Any]:
-        x, arrays = carry
-        x, state = self._method.step(p._replace(x=x), eqx.combine(arrays, fixed))
-        return x, jax.tree.map(lambda a, b: _strong(a.astype(b.dtype)), eqx.filter(state, eqx.is_array), arrays)
+        return stepped(self._method, p._replace(x=carry[0]), carry[1], fixed)[:2]
 
     def _iterate(self, p: Point, steps: jax.Array) -> jax.Array:
         arrays, fixed = self._parts(p)
@@ -122,8 +121,3 @@ class Unrolled:
 
         (x, _), _ = jax.lax.scan(body, (p.x, arrays), length=self.steps)
         return x
-
-
-def _strong(a: jax.Array) -> jax.Array:
-    """Without a weak type, so that the loop's carry keeps its type."""
-    return jax.lax.convert_element_type(a, a.dtype)
