@@ -14,17 +14,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from implicit_cli.errors import InputError
+from implicit_cli.errors import InputError, listing, nearest
 from implicit_cli.status import Status
 
 SOURCE = "problem_sha256"
 """Key of the provenance that names the code of the problem."""
+HDF5 = b"\x89HDF\r\n\x1a\n"
+"""How an HDF5 file begins."""
 
 if TYPE_CHECKING:
+    from implicit_cli.analysis import Comparison as Comparison
+    from implicit_cli.analysis import QuantityComparison as QuantityComparison
+    from implicit_cli.analysis import Told as Told
     from implicit_cli.engine import Plan, Vectors
     from implicit_cli.plugins import ProblemDescription, ProblemEntry
     from implicit_cli.result import CaseResult, Header
     from implicit_cli.spec import LoadedSpec
+    from implicit_cli.spec.directions import Directions
     from implicit_cli.store import CaseSummary as CaseSummary
     from implicit_cli.store import LinearSummary as LinearSummary
     from implicit_cli.store import ProductSummary as ProductSummary
@@ -32,6 +38,9 @@ if TYPE_CHECKING:
     from implicit_cli.store import StoredCase
     from implicit_cli.store import Summary as Summary
     from implicit_cli.store import UndeterminedSummary as UndeterminedSummary
+    from implicit_cli.verdict import CaseVerdict as CaseVerdict
+    from implicit_cli.verdict import Claim, Verification
+    from implicit_cli.verdict import Finding as Finding
 
 
 class Observer(Protocol):
@@ -79,6 +88,28 @@ class ProductsReport:
     @property
     def exit_code(self) -> int:
         return 0 if all(case.good for case in self.summary.cases) else 1
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What `verify` found; `path` is the file that holds it, where one was written, `warnings` what may be wrong with the check."""
+
+    problem: str
+    verification: Verification
+    path: Path | None
+    warnings: tuple[str, ...]
+    seconds: float
+
+    @property
+    def exit_code(self) -> int:
+        return 1 if self.verification.violated else 0
+
+    def asdict(self) -> dict[str, Any]:
+        """For `implicit verify --json`: NaN is null."""
+        from implicit_cli.store.summary import _plain
+
+        found: dict[str, Any] = _plain(self.verification)
+        return {"problem": self.problem, "violated": self.verification.violated, **found}
 
 
 def run(
@@ -148,39 +179,13 @@ def products(
         store.check_output(output, [result])
     stored = store.read_stored(result, case)
     parts = spec.read_directions(kind, directions)
-    # what is given by name only: the values are at hand
-    given = {"data": stored.inputs, "parameters": stored.parameters, "initial": stored.solution, "labels": stored.labels}
     # nothing is solved, so that no other method than the theorem is left
     chosen: dict[str, Any] = {"method": "implicit", **{key: tuple(names) for key, names in (("of", of), ("wrt", wrt)) if names}}
     if kind == "jvp":
         chosen["wrt"] = None
-    place = f"{result}:/spec/resolved"
-    loaded = spec.stored_spec(stored.spec_text, stored.spec_resolved, place, given, chosen, kind, parts)
-    from implicit_cli import plugins as rooms
-    from implicit_cli import runtime
-
-    runtime.configure(device)
-    name, base = _plugin_of(loaded.model.problem, result, plugins)
-    cls = rooms.load(name, base=base, allow_plugin=allow_plugin, plugins=plugins)
+    loaded, vectors, plan = _rebuilt(result, stored, chosen, kind, parts, device, allow_plugin, plugins)
     from implicit_cli import engine
-    from implicit_cli.problem import Parameter, Unknown
 
-    runtime.canary()
-    quantities = {quantity for named in parts.values() for quantity in named}
-    known = cls.declared(Parameter)
-    if kind == "jvp" and quantities <= set(known):
-        chosen["wrt"] = tuple(name for name in known if name in quantities)
-        loaded = spec.stored_spec(stored.spec_text, stored.spec_resolved, place, given, chosen, kind, parts)
-    missing = [name for name in cls.declared(Unknown) if name not in stored.solution]
-    if missing:
-        raise InputError(
-            f"{result}: /solution has no '{missing[0]}', which {loaded.model.problem} declares: it was another problem"
-        )
-    arrays: dict[tuple[str | int, ...], Any] = {
-        (section, name): array for section, named in given.items() for name, array in named.items()
-    }
-    vectors = engine.Vectors(engine.bind(loaded, cls, arrays))
-    plan = engine.make_plan(loaded, vectors)
     if output is not None:
         store.check_output(output, [result, *_inputs(loaded, vectors)])
     room = store.Scratch(output) if output is not None else None
@@ -200,11 +205,91 @@ def products(
     return ProductsReport(summary, output, _doubts(result, stored, header.provenance), time.perf_counter() - begun)
 
 
+def verify(
+    source: str,
+    *,
+    directions: int = 3,
+    full: bool = False,
+    of: Sequence[str] = (),
+    wrt: Sequence[str] = (),
+    case: str | None = None,
+    output: Path | None = None,
+    in_place: bool = False,
+    overrides: Sequence[str] = (),
+    device: str | None = None,
+    allow_plugin: bool = False,
+    plugins: Sequence[Path] = (),
+    observer: Observer | None = None,
+) -> VerifyReport:
+    """Check the derivatives in a result file, or those of a spec, which is run first, by solving again nearby.
+
+    Each parameter is tried along `directions` random combinations of its components, or column by column (`full`); `of` and `wrt`
+    leave some products only. A copy of the file with the findings goes to `output`, or takes the file's own place (`in_place`); the
+    result of a spec is kept in `output` only. Raises InputError for what does not fit, EnvironmentProblem as `run` does.
+    """
+    from implicit_cli import store
+
+    begun = time.perf_counter()
+    given = _is_result(source)
+    if in_place and (output is not None or not given):
+        found = "with --output" if output is not None else "with a spec"
+        raise InputError(f"--in-place: found {found}, allowed: alone, with a result file")
+    target = Path(source) if in_place else output
+    if target is not None:
+        store.check_output(target, [] if in_place else [Path(source)])
+    settings = {"directions": directions, "full": full, "of": tuple(of), "wrt": tuple(wrt)}
+    if given:
+        if overrides:
+            raise InputError("--set: found with a result file, allowed: with a spec")
+        stated, sha256 = store.read_claims(Path(source), case)
+        checks = []
+        warnings: list[str] = []
+        for claim in stated:
+            stored = store.read_stored(Path(source), claim.id)
+            loaded, vectors, plan = _rebuilt(
+                Path(source), stored, {"method": "implicit"}, "jacobian", {}, device, allow_plugin, plugins
+            )
+            checks.append(_verified(loaded, vectors, plan, claim, settings, observer))
+            warnings += _doubts(Path(source), stored, {SOURCE: _source_sha256(type(vectors.bound.problem))})
+    else:
+        loaded, vectors, plan = _prepare(source, overrides, device, allow_plugin, plugins, canary=True)
+        from implicit_cli import engine
+        from implicit_cli.verdict import claim_of
+
+        if target is not None:
+            store.check_output(target, _inputs(loaded, vectors))
+        room = store.Scratch(target) if target is not None else None
+        result = engine.run_case(vectors, plan, identity="0", seed=loaded.model.seed, observer=observer, room=room)
+        if case not in (None, result.id):
+            raise InputError(f"--case: found '{case}', allowed: '{result.id}'")
+        if target is not None:
+            store.write_result(target, _header(loaded, vectors), [result])
+        checks, warnings, sha256 = [_verified(loaded, vectors, plan, claim_of(result), settings, observer)], [], None
+    from implicit_cli import runtime
+    from implicit_cli.verdict import Verification
+
+    verification = Verification(tuple(checks), directions, full, loaded.model.seed, runtime.provenance())
+    if target is not None:
+        store.write_verification(Path(source) if given else target, target, verification, sha256)
+    return VerifyReport(loaded.model.problem, verification, target, tuple(warnings), time.perf_counter() - begun)
+
+
 def show(result: Path) -> Summary:
     """What is in a result file."""
     from implicit_cli import store
 
     return store.read_summary(result)
+
+
+def compare(a: Path, b: Path, *, case: str | None = None, rtol: float | None = None, top: int = 5) -> Comparison:
+    """Two result files, judged by the bounds of both; what has none by `rtol` where one is given. `top` entries of what differs.
+
+    `case` picks one of several. Raises InputError for what is no result, and for files that have no case or no quantity in common.
+    """
+    from implicit_cli import analysis, store
+
+    with store.opened_arrays(a) as first, store.opened_arrays(b) as second:
+        return analysis.compare(first, second, case=case, rtol=rtol, top=top)
 
 
 def problems() -> tuple[ProblemEntry, ...]:
@@ -265,6 +350,82 @@ def _prepare(
         runtime.canary()
     vectors = engine.Vectors(engine.bind(loaded, cls))
     return loaded, vectors, engine.make_plan(loaded, vectors)
+
+
+def _rebuilt(
+    result: Path,
+    stored: StoredCase,
+    chosen: dict[str, Any],
+    kind: str,
+    parts: Directions,
+    device: str | None,
+    allow_plugin: bool,
+    plugins: Sequence[Path],
+) -> tuple[LoadedSpec, Vectors, Plan]:
+    """As `_prepare`, of a case in a result file: everything is at hand. `chosen` replaces settings of the run's `sensitivity`.
+
+    The products are `parts`, of one kind. A jvp along some parameters is taken with respect to these alone.
+    """
+    from implicit_cli import spec
+
+    # what is given by name only: the values are at hand
+    given = {"data": stored.inputs, "parameters": stored.parameters, "initial": stored.solution, "labels": stored.labels}
+    place = f"{result}:/spec/resolved"
+    loaded = spec.stored_spec(stored.spec_text, stored.spec_resolved, place, given, chosen, kind, parts)
+    from implicit_cli import plugins as rooms
+    from implicit_cli import runtime
+
+    runtime.configure(device)
+    name, base = _plugin_of(loaded.model.problem, result, plugins)
+    cls = rooms.load(name, base=base, allow_plugin=allow_plugin, plugins=plugins)
+    from implicit_cli import engine
+    from implicit_cli.problem import Parameter, Unknown
+
+    runtime.canary()
+    quantities = {quantity for named in parts.values() for quantity in named}
+    known = cls.declared(Parameter)
+    if kind == "jvp" and quantities <= set(known):
+        chosen["wrt"] = tuple(name for name in known if name in quantities)
+        loaded = spec.stored_spec(stored.spec_text, stored.spec_resolved, place, given, chosen, kind, parts)
+    missing = [name for name in cls.declared(Unknown) if name not in stored.solution]
+    if missing:
+        raise InputError(
+            f"{result}: /solution has no '{missing[0]}', which {loaded.model.problem} declares: it was another problem"
+        )
+    arrays: dict[tuple[str | int, ...], Any] = {
+        (section, name): array for section, named in given.items() for name, array in named.items()
+    }
+    vectors = engine.Vectors(engine.bind(loaded, cls, arrays))
+    return loaded, vectors, engine.make_plan(loaded, vectors)
+
+
+def _is_result(source: str) -> bool:
+    """Whether this is, or was meant as, a result file and not a spec."""
+    path = Path(source)
+    if path.suffix in (".h5", ".hdf5"):
+        return True
+    try:
+        with path.open("rb") as stream:
+            return stream.read(len(HDF5)) == HDF5
+    except OSError:
+        return False
+
+
+def _verified(
+    loaded: LoadedSpec, vectors: Vectors, plan: Plan, claim: Claim, settings: Mapping[str, Any], observer: Observer | None
+) -> CaseVerdict:
+    """The check of one case, parameters called as in tables; raises InputError for an `of` or `wrt` that it has nothing of."""
+    from implicit_cli import engine, store
+    from implicit_cli.problem import Parameter
+
+    for option in ("of", "wrt"):
+        known = {getattr(product, option) for product in claim.products} - {""}
+        for name in settings[option]:
+            if name not in known:
+                raise InputError(f"--{option}: found '{name}', allowed: {listing(known)}{nearest(name, known)}")
+    found = engine.verify_case(vectors, plan, claim, seed=loaded.model.seed, observer=observer, **settings)
+    parameters = [vectors.bound.variables[name] for name in vectors.bound.names(Parameter)]
+    return replace(found, findings=store.labelled(found.findings, parameters))
 
 
 def _inputs(loaded: LoadedSpec, vectors: Vectors) -> list[Path]:

@@ -59,6 +59,7 @@ class Product:
     kind      value's shape              bound's columns
     jacobian  (*of, *wrt)                *wrt
     jvp       (*of)                      scalar; `name` is the direction's, `direction` its parts by parameter
+    jvp_left, jvp_right                  one-sided derivatives along `direction`, otherwise as a jvp
     vjp       (*wrt)                     scalar; `name` is the cotangent's, `direction` its parts by unknown or output
     hessian   (*wrt, *wrt2)              *wrt2; `of` is a scalar
     hessian_along  (*of)                 scalar; second derivative along `direction`, otherwise as a jvp
@@ -108,6 +109,10 @@ class Certificate:
     """Constants behind the bounds (docs/theory.md) and where each comes from: `proved`, `computed` or `estimated`.
 
     sigma_min, sigma_max, kappa   extreme singular values of A outside its null space and their ratio
+    alpha                         lower bound of the singular values of A near the solution
+    beta, gamma                   Lipschitz constants of B and A in x
+    norm_B                        |B|
+    lipschitz                     beta / alpha + gamma |B| / alpha^2: how fast J changes with x at most (Theorem 1 of the paper)
     step                          |delta|, length of the Newton step at the computed solution
     h                             Newton-Kantorovich number |A^-1| gamma |delta|; below 1/2 a root exists within `radius`
     radius                        proven (or estimated) distance to that root: the bound on the solution itself
@@ -117,11 +122,21 @@ class Certificate:
     sigma_min: float
     sigma_max: float
     kappa: float
+    alpha: float
+    beta: float
+    gamma: float
+    norm_B: float
+    lipschitz: float
     step: float
     h: float
     radius: float
     margin: float
     provenance: Mapping[str, str]
+
+    @staticmethod
+    def unknown() -> Certificate:
+        """Nothing is known: NaN throughout."""
+        return Certificate(**{name: float("nan") for name in Certificate.__annotations__ if name != "provenance"}, provenance={})
 
 
 @dataclass(frozen=True)
@@ -137,7 +152,8 @@ class NullSpace:
 class CaseResult:
     """All of one case. `message` says cause and cure where the status is not OK; `seconds` is wall time by stage.
 
-    `method` is how the products were differentiated: implicit, unrolled, finite_difference or complex_step.
+    `method` is how the products were differentiated: implicit, unrolled, finite_difference or complex_step. `bounds` are those of
+    solution and outputs, by name: how far each is from that at the exact solution, in the 2-norm over its components.
     """
 
     id: str
@@ -153,6 +169,7 @@ class CaseResult:
     null_space: NullSpace
     seconds: Mapping[str, float]
     method: str = "implicit"
+    bounds: Mapping[str, Bound] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ class Status(IntEnum):
     NO_CERTIFICATE = 7
     NOT_A_MINIMUM = 8
     NOT_FINITE = 9
+    PRECISION_LOST = 10
 
     @property
     def label(self) -> str:
@@ -44,10 +45,15 @@ _TEXTS = {
     Status.NOT_CONVERGED: "the solver stopped above its tolerance: raise solver.max_steps, start closer, or try another solver",
     Status.SINGULAR: "dF/dx is singular here (a fold, a bifurcation or a floppy solution): the derivative does not exist and is "
     "NaN; move the parameters away from this point",
-    Status.NONDIFFERENTIABLE: "the solution sits on a kink of F, where left and right derivatives differ: move the parameters",
+    Status.NONDIFFERENTIABLE: "the solution sits on a kink of F, where left and right derivatives differ: move the parameters, "
+    "or ask for both with sensitivity.one_sided",
     Status.LINEAR_SOLVE_FAILED: "a linear solve missed its tolerance: choose another sensitivity.linear_solver, or 'auto'",
-    Status.ACCURACY_NOT_MET: "the bound is larger than sensitivity.accuracy asks: tighten solver.tol, or accept a looser accuracy",
-    Status.NO_CERTIFICATE: "the solution is too rough for a bound (Newton-Kantorovich h >= 1/2): tighten solver.tol",
+    Status.ACCURACY_NOT_MET: "the bound is larger than sensitivity.accuracy asks, and no tighter tolerance helps: set "
+    "solver.polish, raise solver.max_steps, or accept a looser accuracy",
+    Status.NO_CERTIFICATE: "nothing proves that there is a solution nearby (Newton-Kantorovich h >= 1/2): tighten solver.tol; "
+    "where the residual is at rounding, move the parameters away from a fold, a bifurcation or a boundary",
     Status.NOT_A_MINIMUM: "the stationary point is a saddle or a maximum: start elsewhere or minimise further",
-    Status.NOT_FINITE: "the solver met NaN or infinity: check the data and the initial guess",
+    Status.NOT_FINITE: "NaN or infinity was met: check the data, the initial guess, and F at the edge of its domain",
+    Status.PRECISION_LOST: "rounding takes nearly all digits, for dF/dx is close to singular, or nearly equal numbers are "
+    "subtracted: rescale the problem, or move the parameters",
 }

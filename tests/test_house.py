@@ -119,6 +119,9 @@ def test_the_tool_knows_none_of_its_own_problems():
         (["schema"], 0),
         (["problems"], 0),
         (["show", "missing.h5"], 2),
+        (["compare", "missing.h5", "other.h5"], 2),
+        (["verify", "missing.h5"], 2),
+        (["verify", "wrong.yaml"], 2),
         (["run", "missing.yaml", "-o", "out.h5"], 2),
         (["run", "wrong.yaml", "-o", "out.h5"], 2),
         (["check", "wrong.yaml"], 2),
@@ -171,7 +174,18 @@ def test_every_command_and_every_word_of_it_is_explained(path):
 
 
 def test_every_command_is_in_the_design():
-    assert {path[1] for path in COMMANDS if len(path) == 2} == {"run", "check", "show", "jvp", "vjp", "problems", "schema", "info"}
+    assert {path[1] for path in COMMANDS if len(path) == 2} == {
+        "run",
+        "check",
+        "show",
+        "jvp",
+        "vjp",
+        "compare",
+        "verify",
+        "problems",
+        "schema",
+        "info",
+    }
 
 
 def test_the_licence_is_whole():

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from implicit_cli import __version__
-from implicit_cli.cli import check, console, info, problems, products, run, schema, show
+from implicit_cli.cli import check, compare, console, info, problems, products, run, schema, show, verify
 
 EPILOG = (
     "Exit codes: 0 all good; 1 finished, but a case failed or missed its accuracy; 2 the input is wrong; "
@@ -33,6 +33,8 @@ app.command("check")(check.check)
 app.command("show", short_help="Show what is in a result file.")(show.show)
 app.command("jvp", short_help="Derivatives along directions, at a stored solution.")(products.jvp)
 app.command("vjp", short_help="Derivatives of cotangents, at a stored solution.")(products.vjp)
+app.command("compare", short_help="Compare two results within their bounds.")(compare.compare)
+app.command("verify", short_help="Check derivatives by solving again nearby.")(verify.verify)
 app.add_typer(problems.app, name="problems")
 app.command("schema")(schema.schema)
 app.command("info")(info.info)

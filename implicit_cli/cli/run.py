@@ -49,7 +49,7 @@ def run(
     if not quiet:
         console.say(f"wrote {report.path}: {tally(report)}, {report.seconds:.1f} s")
     for case in report.cases:
-        if case.status.label != "ok":
+        if case.message:
             console.say(f"case {case.id}: {case.status.label}: {case.message}")
     return report.exit_code
 

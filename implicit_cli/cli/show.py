@@ -16,7 +16,16 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from implicit_cli.api import CaseSummary, LinearSummary, ProductSummary, QuantitySummary, Summary, UndeterminedSummary
+    from implicit_cli.api import (
+        CaseSummary,
+        Finding,
+        LinearSummary,
+        ProductSummary,
+        QuantityComparison,
+        QuantitySummary,
+        Summary,
+        UndeterminedSummary,
+    )
 
 _WIDTH = 100
 """Columns when the output is not a terminal."""
@@ -106,7 +115,7 @@ def _case(case: CaseSummary, console: Console) -> None:
         cells = (constant.name, _number(constant.value), constant.unit, constant.provenance, constant.meaning)
         table.add_row(*map(_text, cells))
     _section(console, "Certificate", table)
-    _section(console, "Solution and outputs", _quantities((*case.solution, *case.outputs)))
+    _section(console, "Solution and outputs", _quantities((*case.solution, *case.outputs), _plus_minus(console)))
     # Last, so that what was asked for is what the terminal ends with.
     _derivatives(case, console)
 
@@ -114,13 +123,20 @@ def _case(case: CaseSummary, console: Console) -> None:
 def _derivatives(case: CaseSummary, console: Console) -> None:
     if case.products:
         _section(console, "Products", _products(case.products))
-        _section(console, "Sensitivities, largest first", _entries(case.products, "±" if _encodes(console, "±") else "+/-"))
+        _section(console, "Sensitivities, largest first", _entries(case.products, _plus_minus(console)))
 
 
-def _quantities(rows: Iterable[QuantitySummary]) -> Table:
-    table = _table("name", "shape", "unit", "value", "meaning")
+def _plus_minus(console: Console) -> str:
+    return "±" if _encodes(console, "±") else "+/-"
+
+
+def _quantities(rows: Sequence[QuantitySummary], sign: str = "") -> Table:
+    """A line for each; with a sign, their bounds too."""
+    table = _table("name", "shape", "unit", "value", *(["bound"] if sign else []), "meaning")
     for row in rows:
-        table.add_row(*map(_text, (row.name, _shape(row.shape), row.unit, _value(row), row.doc if row.doc != row.name else "")))
+        bound = f"{sign} {_upward(row.bound)}" if row.bound == row.bound else "no bound"
+        meaning = row.doc if row.doc != row.name else ""
+        table.add_row(*map(_text, (row.name, _shape(row.shape), row.unit, _value(row), *([bound] if sign else []), meaning)))
     return table
 
 
@@ -166,11 +182,12 @@ def _products(products: Iterable[ProductSummary]) -> Table:
     return _whole(table)
 
 
-def _derivative(product: ProductSummary, of: str = "", wrt: str = "") -> str:
+def _derivative(product: ProductSummary | QuantityComparison | Finding, of: str = "", wrt: str = "") -> str:
     """`d w[bmi] / d log(penalty[s5])`, `d w along all_up`, `d first / d penalty`, `d2 loss / d a[0] d b[1]`."""
     above = of or product.of or product.name
-    if product.kind in ("jvp", "hessian_along"):
-        return f"{'d' if product.kind == 'jvp' else 'd2'} {above} along {wrt or product.name}"
+    if product.kind in ("jvp", "jvp_left", "jvp_right", "hessian_along"):
+        word, side = ("d2", "") if product.kind == "hessian_along" else ("d", product.kind.removeprefix("jvp").strip("_"))
+        return f"{word} {above} along {wrt or product.name}{f', {side}' if side else ''}"
     if product.kind == "hessian":
         return f"d2 {above} / d {(wrt or product.wrt).replace(' and ', ' d ')}"
     return f"d {above} / d {wrt or product.wrt}"

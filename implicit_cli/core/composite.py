@@ -13,6 +13,9 @@ from jax.flatten_util import ravel_pytree
 
 from implicit_cli.core.conditions import Condition, Function, Step, difference
 
+TINY = 1e-8
+"""Entries of a point of the simplex that are next to its boundary."""
+
 
 def proximal_gradient(f: Function, prox: Function, *, eta: Step = 1.0, margin: Function | None = None) -> Condition:
     """`F = prox_{eta r}(x - eta grad_x f) - x`: the solution minimises f + r, with f smooth and r known by its proximal operator.
@@ -70,7 +73,8 @@ def mirror_descent(f: Function, mirror: Function | None = None, project: Functio
     `mirror(x)` is grad phi, `project(v, theta, *data)` the Bregman projection of the dual point v on C. Left out, phi is the
     negative entropy and C the probability simplex along the last axis of every leaf: the step is then x exp(-eta g) / sum. That
     is softmax(log x - eta g), but it has its derivatives also where entries of x are zero: A is regular there as long as the
-    gradient exceeds its mean over x.
+    gradient exceeds its mean over x. Where both vanish the solution has a kink: the margin is the smallest over the entries of the
+    larger of x and eta (g - <x, g>); the natural map is the projected gradient.
     """
     if (mirror is None) != (project is None):
         raise ValueError("mirror_descent: give both mirror and project, or neither")
@@ -83,7 +87,23 @@ def mirror_descent(f: Function, mirror: Function | None = None, project: Functio
     def T(x: Any, theta: Any, *data: Any) -> Any:
         return step(x, _scaled(_size(eta, theta, data), jax.grad(f)(x, theta, *data)), theta, *data)
 
-    return Condition("mirror_descent", F=difference(T), objective=f, mapping=T, mirror=step)
+    condition = Condition("mirror_descent", F=difference(T), objective=f, mapping=T, mirror=step)
+    if mirror is not None:
+        return condition
+
+    def natural(x: Any, theta: Any, *data: Any) -> Any:
+        down = _scaled(_size(eta, theta, data), jax.grad(f)(x, theta, *data))
+        return jax.tree.map(lambda a, g: _on_simplex(a - g) - a, x, down)
+
+    def margin(x: Any, theta: Any, *data: Any) -> jax.Array:
+        def slope(x: Any) -> Any:
+            return _scaled(_size(eta, theta, data), jax.grad(f)(x, theta, *data))
+
+        tiny = jax.tree.map(lambda a: jnp.where(a < TINY, a, 0.0), x)
+        gaps = jax.tree.map(_to_boundary, x, *jax.jvp(slope, (x,), (tiny,)))
+        return jnp.min(ravel_pytree(gaps)[0], initial=jnp.inf)
+
+    return condition.tagged(natural=natural, margin=margin)
 
 
 def block_proximal_gradient(
@@ -176,6 +196,22 @@ def _size(eta: Step, theta: Any, data: tuple[Any, ...]) -> Any:
 
 def _scaled(eta: Any, tree: Any) -> Any:
     return jax.tree.map(lambda leaf: eta * leaf, tree)
+
+
+def _on_simplex(v: jax.Array) -> jax.Array:
+    """Projection on the simplex along the last axis."""
+    from implicit_cli.core import projections
+
+    return jax.vmap(projections.simplex)(v.reshape(-1, v.shape[-1])).reshape(v.shape)
+
+
+def _to_boundary(x: jax.Array, g: jax.Array, change: jax.Array) -> jax.Array:
+    """Distance of each entry to where it and its multiplier vanish; infinite where the gradient itself keeps the entry off zero.
+
+    `change` is that of g as tiny entries of x go to zero: of order one under an entropy in f, whose slope at zero is infinite.
+    """
+    multiplier = g - jnp.sum(x * g, axis=-1, keepdims=True)
+    return jnp.where(jnp.abs(change) > 1e-4, jnp.inf, jnp.maximum(jnp.abs(x), jnp.abs(multiplier)))
 
 
 def _entropic(x: jax.Array, g: jax.Array) -> jax.Array:

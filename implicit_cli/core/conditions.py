@@ -70,6 +70,9 @@ class Condition:
     For the certificate:
     margin       `(x, theta, *data)` to the distance to the nearest kink of F; None where F has none
 
+    For one-sided derivatives:
+    natural      the natural map, an F with the same solutions that keeps its first order at a kink where this one is degenerate
+
     For the forward solvers:
     objective    f where F is made of its gradient
     residuals    r where f = abs(r)^2 / 2
@@ -91,6 +94,7 @@ class Condition:
     entries: Function | None = None
     precondition: Function | None = None
     margin: Function | None = None
+    natural: Function | None = None
     objective: Function | None = None
     residuals: Function | None = None
     mapping: Function | None = None
@@ -154,7 +158,8 @@ def kkt(
     x is a named tuple: its fields `nu` and `lam` hold the multipliers of the equalities h and the inequalities g, shaped like them,
     and its other fields are the primal unknowns; f, h and g take `(x, theta, *data)` and use the primal fields only. A is singular
     where constraints are redundant. The margin is the smallest over the inequalities of max(-g, lam): where it vanishes,
-    a constraint is weakly active and the solution has a kink.
+    a constraint is weakly active and the solution has a kink. There A has a row of zeros; the natural map, with min(lam, -g) in
+    place of lam * g, tells the two branches apart.
     """
 
     def lagrangian(x: Any, theta: Any, *data: Any) -> jax.Array:
@@ -171,6 +176,10 @@ def kkt(
             return slope
         return slope._replace(**{lam: jax.tree.map(jnp.multiply, getattr(x, lam), getattr(slope, lam))})
 
+    def natural(x: Any, theta: Any, *data: Any) -> Any:
+        slope = jax.grad(lagrangian)(x, theta, *data)
+        return slope._replace(**{lam: jax.tree.map(lambda a, g: jnp.minimum(a, -g), getattr(x, lam), getattr(slope, lam))})
+
     def margin(x: Any, theta: Any, *data: Any) -> jax.Array:
         assert inequality is not None
         slack = jnp.ravel(ravel_pytree(inequality(x, theta, *data))[0])
@@ -182,6 +191,7 @@ def kkt(
         F=F,
         symmetric=inequality is None,
         margin=None if inequality is None else margin,
+        natural=None if inequality is None else natural,
         objective=f,
         constraints=Constraints(equality, inequality, nu, lam),
     )

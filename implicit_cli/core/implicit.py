@@ -45,8 +45,6 @@ class System:
         F_tangent(p, U, V) = A U + B V                  F_cotangent(p, U) = (A' U, B' U)
         g_tangent(p, U, V) = g_x U + g_theta V          g_cotangent(p, W) = (g_x' W, g_theta' W)
 
-    `NAME_along(p, delta, ...)` is the derivative of that product when x moves along delta and the matrices stay.
-
     Second order, with z = (u, v) a column of (U, V) and the Lagrangian L = w'g + u'F (`implicit_cli.core.second_order`):
 
         F_second(p, U, V) = d2F[z, z]                   g_second(p, U, V) = d2g[z, z]
@@ -83,9 +81,7 @@ class System:
         self.B_times = jax.jit(_columns(B_column, 1))
         self.Bt_times = jax.jit(lambda p, U: F_cotangent(p, U)[1])
         self.g_tangent, self.g_cotangent = jax.jit(g_tangent), jax.jit(g_cotangent)
-        self.A_times_along, self.A_matrix_along = _along(A_times), _along(A_matrix)
-        self.F_tangent_along, self.g_tangent_along = _along(F_tangent), _along(g_tangent)
-        self.F_cotangent_along, self.g_cotangent_along = _along(F_cotangent), _along(g_cotangent)
+        self.F_tangent, self.F_cotangent = jax.jit(F_tangent), jax.jit(F_cotangent)
 
         def second(f: Map) -> Callable[[Point, Vector, Vector], Vector]:
             def twice(p: Point, u: Vector, v: Vector) -> Vector:
@@ -110,11 +106,6 @@ class System:
 def _columns(f: Callable[..., Any], matrices: int) -> Callable[..., Any]:
     """f on each column of its matrices."""
     return jax.vmap(f, in_axes=(None, *(1,) * matrices), out_axes=1)
-
-
-def _along(f: Callable[..., Any]) -> Callable[..., Any]:
-    """Derivative of f(p, ...) as x moves along delta."""
-    return jax.jit(lambda p, delta, *a: jax.jvp(lambda x: f(p._replace(x=x), *a), (p.x,), (delta,))[1])
 
 
 class Forward(NamedTuple):

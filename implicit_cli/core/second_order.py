@@ -9,13 +9,9 @@ Differentiate `A J = -B` once more along v, x moving along u = J v. With z = (u,
 u2 = d2x*[v, v] is free of a part along null directions of A, as J is. H is symmetric by construction. Where the unknowns are
 functions of lambda through theta = p(lambda), the terms with p'' are in d2F, which is taken with respect to lambda.
 
-Errors come in the three parts of `implicit_cli.core.certificate`. What enters H (x, J and u) moves along the Newton step delta, by
-
-    J'[delta] = -A^-1 (A'[delta] J + B'[delta])        u'[delta] = -A'^-1 (A'[delta]' u + g_x'[delta]' w)
-
-and the change of H is the truncation: H is evaluated there once more, and half-way, which tells its first order from the rest.
-Linear solve: the same with A^-1 R for J's change. Rounding: the same with random changes of J and u, 8 eps kappa their size, and
-of x.
+Errors come in the three parts of `implicit_cli.core.certificate`. What enters H (x, J and u) is moved to x_bar and by its own
+first-order errors C, and the change of H is the truncation, with a factor for what the first order leaves. Linear solve: the same
+with A^-1 R for J's change. Rounding: the same with random changes of J and u, 8 eps kappa their size, and of x.
 
 Source: Blondel et al., "Efficient and Modular Implicit Differentiation", arXiv 2105.15183, for the first order.
 """
@@ -28,12 +24,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from implicit_cli.core.certificate import ROUNDING, X_ROUNDING, Certifier, FloatArray, Parts
+from implicit_cli.core.certificate import Certifier, FloatArray, Parts
 from implicit_cli.core.implicit import Forward, Matrix, Point, System
 from implicit_cli.core.linear import LinearSolver, Solved
 
 PROBES, PROBE = 4, 1e-6
 """Random changes, of this relative size, that measure how rounding errors of J and u reach the second derivatives."""
+ROUNDING, X_ROUNDING = 8.0, 2.0
+"""Multiples of eps kappa that J, u and a solve of the second order are off, and x."""
+FIRST, LEFT = 1.1, 4.0
+"""Truncation is this many times the change to x_bar, and this many times the part that the first order leaves of its terms."""
 
 
 class Second(NamedTuple):
@@ -83,23 +83,30 @@ class SecondCertifier:
         self.certifier, self.f = certifier, f
         self.system, self.p, self.A = certifier.system, certifier.p, certifier.A
         self.still, self.still_V = jnp.zeros_like(self.p.x), jnp.zeros_like(f.V)
-        self.U_along = self.A.solve(-self.system.F_tangent_along(self.p, certifier.delta, f.U, f.V)).value
+        self.e = certifier.there.x - self.p.x
         self.E = self.A.solve(f.solved.residual).value
+        self.C = self.A.solve(-self.system.F_tangent(certifier.there, f.U, f.V)).value
 
     def second(self, s: Second) -> tuple[Parts, Parts]:
         """Errors of `s.U` (d, k) and of `s.Y` (m, k)."""
-        c, system, p = self.certifier, self.system, self.p
-        first, cross = _orders(*(self._change(s, t * c.delta, t * self.U_along) for t in (0.5, 1.0)))
+        system, p = self.system, self.p
+        still = jnp.zeros_like(self.C)
+        truncation = self._change(s, self.e, self.C)
+        terms = zip(self._change(s, self.e, still), self._change(s, self.still, self.C), strict=True)
+        sizes = [_sizes(*pair) for pair in terms]
         linear = self._change(s, self.still, self.E)
         E = self.A.solve(s.solved.residual).value
         linear = linear[0] + E, linear[1] + system.g_tangent(p, E, self.still_V)
         noise_u, noise_y = self._rounding(s)
-        through = system.g_tangent(p, s.U, self.still_V)
-        terms = jnp.abs(s.Y - through) + jnp.abs(through)  # they may cancel, their errors do not
-        return (
-            Parts(c.truncation(first[0], s.U, cross[0]), np.abs(linear[0]), noise_u),
-            Parts(c.truncation(first[1], terms, cross[1]), np.abs(linear[1]), noise_y),
-        )
+        return tuple(map(self._parts, truncation, linear, sizes, (noise_u, noise_y)))  # type: ignore[return-value]
+
+    def _parts(self, truncation: Matrix, linear: Matrix, size: FloatArray, noise: FloatArray) -> Parts:
+        """Parts from changes (r, k), whose sum is what the value lacks, and from the sizes (k,) of its terms and of rounding."""
+        left = (FIRST - 1.0) * np.linalg.norm(np.asarray(truncation), axis=0) + LEFT * self.certifier.inflation * size
+        rounding = np.broadcast_to(noise / max(truncation.shape[0], 1) ** 0.5, truncation.shape)
+        moved, solved = (np.linalg.norm(np.asarray(part), axis=0) for part in (truncation, linear))
+        share = np.divide(solved, moved + solved, out=np.zeros_like(solved), where=moved + solved > 0)
+        return Parts(np.asarray(truncation + linear), share, rounding, left)
 
     def hessians(self, h: Hessians) -> HessianParts:
         """Errors of `h.H`."""
@@ -123,33 +130,41 @@ class SecondCertifier:
     def _rounding(self, s: Second) -> tuple[FloatArray, FloatArray]:
         """Norms per column of what rounding errors in J, and then in the second solve, do to (U, Y)."""
         c, p = self.certifier, self.p
-        size = c.noise * c.certificate.kappa
+        size = self.noise * c.certificate.kappa
         changes = [self._change(s, self._probe_x(i), self._probe(i, self.f.U)) for i in range(PROBES)]
         u, y = (
             _root_mean_square([jnp.linalg.norm(one, axis=0) for one in all_of_it], p.x.size)
             for all_of_it in zip(*changes, strict=True)
         )
         length = size * jnp.linalg.norm(s.U, axis=0)
-        noise_y = size / PROBE * y + length * c.size_of_g + c.noise * jnp.linalg.norm(s.Y, axis=0)
+        noise_y = size / PROBE * y + length * jnp.linalg.norm(c.reach_y) + self.noise * jnp.linalg.norm(s.Y, axis=0)
         return np.asarray(size / PROBE * u + length), np.asarray(noise_y)
 
     def _hessian(self, h: Hessians, i: int) -> tuple[FloatArray, FloatArray, FloatArray]:
         c, system, p, f = self.certifier, self.system, self.p, self.f
         w, u, H = h.W_y[:, i], h.U[:, i], h.H[i]
-        c_along, _ = system.g_cotangent_along(p, c.delta, w[:, None])
-        At_along, _ = system.F_cotangent_along(p, c.delta, u[:, None])
-        u_along = self.A.solve(-(At_along + c_along), transpose=True).value[:, 0]
+        there = c.there
+        slope, slope_there = (system.g_cotangent(one, w[:, None])[0] for one in (p, there))
+        At, At_there = (system.F_cotangent(one, u[:, None])[0] for one in (p, there))
+        du = self.A.solve(h.solved.residual[:, i : i + 1] - (slope_there - slope) - (At_there - At), transpose=True).value[:, 0]
         e = self.A.solve(h.solved.residual[:, i : i + 1], transpose=True).value[:, 0]
 
         def change(delta: Matrix, du: Matrix, dU: Matrix) -> Matrix:
             return system.L_second(p._replace(x=p.x + delta), w, u + du, f.U + dU, f.V) - H
 
-        (first,), (cross,) = _orders(*((change(t * c.delta, t * u_along, t * self.U_along),) for t in (0.5, 1.0)))
-        linear = change(self.still, e, self.E)
+        still_u, still_U = jnp.zeros_like(u), jnp.zeros_like(f.U)
+        truncation, linear = np.asarray(change(self.e, du, self.C)), np.abs(change(self.still, e, self.E))
+        terms = (self.e, still_u, still_U), (self.still, du, still_U), (self.still, still_u, self.C)
+        left = LEFT * c.inflation * _sizes(*(change(*term) for term in terms)) / max(H.shape[0], 1) ** 0.5
         probes = [change(self._probe_x(j), self._probe(j, u), self._probe(PROBES + j, f.U)) for j in range(PROBES)]
         noise = _root_mean_square([jnp.linalg.norm(one, axis=0) for one in probes], p.x.size)
-        noise = c.noise * (c.certificate.kappa / PROBE * noise + jnp.linalg.norm(H, axis=0))
-        return c.truncation(first, H, cross), np.abs(linear), np.asarray(noise)
+        noise = self.noise * (c.certificate.kappa / PROBE * noise + jnp.linalg.norm(H, axis=0))
+        return FIRST * np.abs(truncation) + left, linear, np.asarray(noise)
+
+    @property
+    def noise(self) -> float:
+        """Relative rounding of a solve with A, for a condition number of 1."""
+        return ROUNDING * float(jnp.finfo(self.p.x.dtype).eps)
 
     def _probe_x(self, seed: int) -> Matrix:
         """A random change of x, in proportion to the rounding that the radius allows for."""
@@ -162,10 +177,9 @@ class SecondCertifier:
         return PROBE * length * e
 
 
-def _orders(half: tuple[Matrix, ...], whole: tuple[Matrix, ...]) -> tuple[tuple[Matrix, ...], tuple[Matrix, ...]]:
-    """First order of changes, and what is beyond it, from the changes half-way and all the way."""
-    first = tuple(4 * a - b for a, b in zip(half, whole, strict=True))
-    return first, tuple(b - a for a, b in zip(first, whole, strict=True))
+def _sizes(*changes: Matrix) -> FloatArray:
+    """Sum of the changes' norms per column: they may cancel, their errors do not."""
+    return np.asarray(sum(jnp.linalg.norm(one, axis=0) for one in changes))
 
 
 def _root_mean_square(norms: list[Matrix], d: int) -> Matrix:

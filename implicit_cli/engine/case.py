@@ -5,34 +5,38 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from implicit_cli.core.certificate import Certifier
-from implicit_cli.core.degeneracy import Degeneracy, analyse
+from implicit_cli.core.degeneracy import Degeneracy
 from implicit_cli.core.implicit import Point
-from implicit_cli.core.linear import LinearSolver, prepare
-from implicit_cli.core.linear.base import Operator
+from implicit_cli.core.linear import LinearSolver
+from implicit_cli.core.linear.policy import KRYLOV
+from implicit_cli.core.precision import float32
 from implicit_cli.core.solvers import Observer as SolverObserver
 from implicit_cli.core.solvers import Solution, compiled_residual, solve
 from implicit_cli.engine import methods
+from implicit_cli.engine.accuracy import GAIN, ROUNDS, known, tightened
 from implicit_cli.engine.chunks import Memory, Room
+from implicit_cli.engine.judge import STORED, flagged, judge, verdict
+from implicit_cli.engine.kinks import Kink, look, without_kinks
+from implicit_cli.engine.linearise import degeneracy, in_single, linearise, margin, single_point, single_solver
 from implicit_cli.engine.passes import Solves
 from implicit_cli.engine.plan import Plan
-from implicit_cli.engine.products import Products
-from implicit_cli.engine.site import Site
+from implicit_cli.engine.products import KINDS, Products
+from implicit_cli.engine.sides import both_sides
+from implicit_cli.engine.site import Site, no_bound
 from implicit_cli.engine.vectors import Vectors
-from implicit_cli.result import Array, CaseResult, Certificate, LinearReport, NullSpace, SolverReport
+from implicit_cli.result import Array, Bound, CaseResult, Certificate, LinearReport, NullSpace, SolverReport
 from implicit_cli.status import Status
 
-RUNAWAY = 1e3
-"""A residual that has grown by this factor is said to have run away."""
-STORED = "stored"
-"""Name of the solver where the solution was there before."""
+FINEST = 1e-15
+"""No linear solve is asked for a smaller relative residual."""
 
 
 class Observer(SolverObserver, Protocol):
@@ -61,27 +65,32 @@ def run_case(
 ) -> CaseResult:
     """Solve and differentiate one case. Whatever the mathematics does, the answer is a `CaseResult` whose status says it.
 
-    Blocks of a Jacobian that the plan sends to a file go to `room`.
+    Where a bound is larger than the accuracy that the plan asks for, the tolerance behind it is tightened, and the case is solved
+    on. Blocks of a Jacobian that the plan sends to a file go to `room`.
     """
     watch = Stopwatch()
-    if observer is not None:
-        observer.stage(f"solving with {plan.solver}: {vectors.x.size} unknowns")
     start = Point(vectors.initial(seed), vectors.start, vectors.data)
     with watch("solve"):
-        solution = solve(
-            plan.solver,
-            vectors.goal,
-            start,
-            tol=plan.tol,
-            max_steps=plan.max_steps,
-            linearise=(lambda p: _linearise(vectors, plan, p)) if plan.polish else None,
-            observer=observer,
-        )
-    p = start._replace(x=solution.x)
-    residual = _residual(vectors, p)
+        solution = _solve(vectors, plan, start, observer)
+    found = _found(vectors, plan, start, solution)
     if solution.status is Status.NOT_FINITE:
-        return _unsolved(vectors, plan, p, solution, residual, watch, identity)
-    return _differentiated(vectors, plan, p, solution, residual, watch, identity, observer, room, start)
+        return _unsolved(vectors, plan, found, watch, identity)
+    done = _differentiated(vectors, plan, found, watch, observer, room, start)
+    for _ in range(ROUNDS):
+        tighter = _tightened(done, found, observer)
+        if tighter is None:
+            break
+        if tighter.tol < done.plan.tol:
+            with watch("solve"):
+                onward = _solve(vectors, tighter, found.p, observer)
+            again = _found(vectors, tighter, found.p, _joined(found.solution, onward, plan.tol))
+            if not again.residual < found.residual:
+                break
+            found = again
+        before, done = done, _differentiated(vectors, tighter, found, watch, observer, room, start)
+        if not known(done.products).relative < GAIN * known(before.products).relative:
+            break
+    return _recorded(vectors, plan, found, done, watch, identity)
 
 
 def differentiate_at(
@@ -98,32 +107,108 @@ def differentiate_at(
     residual = _residual(vectors, p)
     finite = bool(jnp.all(jnp.isfinite(p.x))) and np.isfinite(residual)
     status = Status.NOT_FINITE if not finite else Status.OK if residual <= plan.tol else Status.NOT_CONVERGED
-    solution = Solution(p.x, status, np.zeros(0), STORED)
+    found = Found(p, Solution(p.x, status, np.zeros(0), STORED), residual)
     watch = Stopwatch()
     if not finite:
-        return _unsolved(vectors, plan, p, solution, residual, watch, identity)
-    return _differentiated(vectors, plan, p, solution, residual, watch, identity, observer, room)
+        return _unsolved(vectors, plan, found, watch, identity)
+    return _recorded(vectors, plan, found, _differentiated(vectors, plan, found, watch, observer, room), watch, identity)
+
+
+class Found(NamedTuple):
+    """Where the solver ended, and the residual there, evaluated anew."""
+
+    p: Point
+    solution: Solution
+    residual: float
+
+
+class Done(NamedTuple):
+    """All products at a point, by `plan`, with what is known of A and of their errors."""
+
+    plan: Plan
+    A: LinearSolver
+    degeneracy: Degeneracy
+    products: Products
+    certifier: Certifier
+    kink: Kink
+    method: str
+
+
+def _found(vectors: Vectors, plan: Plan, start: Point, solution: Solution) -> Found:
+    p = start._replace(x=solution.x)
+    return Found(p, solution, _residual(vectors, p))
+
+
+def _solve(vectors: Vectors, plan: Plan, start: Point, observer: Observer | None) -> Solution:
+    """From start.x, in the plan's precision; where it is to be refined, on in float64 from what float32 found."""
+    if observer is not None:
+        observer.stage(f"solving with {plan.solver}: {vectors.x.size} unknowns{', in float32' if plan.single else ''}")
+    run = partial(solve, plan.solver, tol=plan.tol, max_steps=plan.max_steps, observer=observer)
+    if not plan.single:
+        return run(vectors.goal, start, linearise=(lambda p: linearise(vectors, plan, p)) if plan.polish else None)
+    q = single_point(vectors, start)
+    with float32():
+        polished = plan.polish and not plan.refine
+        found = run(vectors.single.goal, q, linearise=(lambda p: single_solver(vectors, plan, p)) if polished else None)
+    rough = found._replace(x=jnp.asarray(np.asarray(found.x), dtype=np.float64))
+    if not plan.refine or rough.status is Status.NOT_FINITE:
+        return rough
+
+    def refined(p: Point) -> LinearSolver:
+        return linearise(vectors, plan, p, in_single(vectors, plan, p))
+
+    return _joined(rough, run(vectors.goal, start._replace(x=rough.x), linearise=refined), plan.tol)
+
+
+def _joined(first: Solution, onward: Solution, tol: float) -> Solution:
+    """Two solves, the second from where the first ended, as one; what counts is the tolerance that was asked for."""
+    history = np.concatenate([first.history, onward.history])
+    solved = onward.status is Status.OK or bool(onward.history.size and onward.history[-1] <= tol)
+    return onward._replace(
+        status=Status.OK if solved else onward.status,
+        history=history,
+        polish_steps=first.polish_steps + onward.polish_steps,
+    )
+
+
+def _tightened(done: Done, found: Found, observer: Observer | None) -> Plan | None:
+    """The plan with the tolerance that the bounds ask for; None where they are met, or no tolerance stands in their way."""
+    plan, reached = done.plan, known(done.products)
+    judged = done.certifier.available and found.solution.status is Status.OK and done.method == "implicit"
+    if not judged or not reached.relative > plan.accuracy:
+        return None
+    if reached.part == "truncation" and found.residual > 0:
+        tighter = replace(plan, tol=tightened(reached, plan.accuracy, min(plan.tol, found.residual)))
+    elif reached.part == "linear" and done.A.method in KRYLOV:
+        worst = max((float(np.max(solved.relative, initial=0.0)) for solved in done.products.solves.values()), default=0.0)
+        tol = tightened(reached, plan.accuracy, min(plan.linear.tol, worst))
+        tighter = replace(plan, linear=plan.linear._replace(tol=max(tol, FINEST)))
+    else:
+        return None
+    if observer is not None:
+        which = "solver.tol" if tighter.tol < plan.tol else "linear_solver.tol"
+        tol = tighter.tol if tighter.tol < plan.tol else tighter.linear.tol
+        observer.stage(f"{reached.what} is known to {reached.relative:.1e}, asked {plan.accuracy:.1e}: {which} {tol:.1e}")
+    return tighter
 
 
 def _differentiated(
     vectors: Vectors,
     plan: Plan,
-    p: Point,
-    solution: Solution,
-    residual: float,
+    found: Found,
     watch: Stopwatch,
-    identity: str,
     observer: Observer | None,
     room: Room | None,
     start: Point | None = None,
-) -> CaseResult:
-    """Products at p, by the plan's method; where nothing was solved there is no `start`, and the method is the theorem."""
+) -> Done:
+    """Products where the solver ended, by the plan's method; where nothing was solved there is no `start`: by the theorem."""
     say = observer.stage if observer is not None else lambda _: None
+    p = found.p
 
     def certify() -> Certifier:
         say("certifying")
         _, theta, data = vectors.arguments(p)
-        return Certifier(vectors.system, p, A, vectors.problem.constants(theta, data), _margin(vectors, p))
+        return Certifier(vectors.system, p, A, vectors.problem.constants(theta, data), margin(vectors, p))
 
     def progress(done: int, total: int) -> None:
         if observer is not None and total > 1:
@@ -134,35 +219,49 @@ def _differentiated(
     say(f"differentiating: {plan.forward_solves} forward and {plan.adjoint_solves} adjoint solves{parts}")
     compared = plan.method != "implicit" and start is not None
     with watch("linearise" if compared else "differentiate"):
-        A = _linearise(vectors, plan, p)
-        degeneracy = _degeneracy(vectors, p, A, _gauges(vectors, p))
-        site = Site(vectors, plan, p, A, degeneracy, room if room is not None and plan.in_file else Memory())
+        single = in_single(vectors, plan, p)
+        A = linearise(vectors, plan, p, single)
+        sorted_out = degeneracy(vectors, p, A)
+        where = room if room is not None and plan.in_file else Memory()
+        site = Site(vectors, plan, p, A, sorted_out, where, None if plan.refine else single)
         products = Products(site)
         if compared and start is not None:
             again = partial(_solved_again, vectors, plan)
-            products = methods.Compared(site, methods.make(plan.method, site, start, solution, again))
+            products = methods.Compared(site, methods.make(plan.method, site, start, found.solution, again))
     certifier = products.compute(certify, watch, progress)
-    status, message = _judge(vectors, plan, solution, residual, A, degeneracy, certifier.certificate, products)
+    with watch("certify"):
+        kink = look(site, certifier.certificate, converged=found.solution.status is Status.OK)
+        products.results = without_kinks(site, kink, products.results)
+        if plan.one_sided:
+            say("differentiating one-sidedly")
+            sides = both_sides(site, kink, certifier)
+            products.results = tuple(sorted((*products.results, *sides), key=lambda product: KINDS.index(product.kind)))
+    return Done(plan, A, sorted_out, products, certifier, kink, plan.method if compared else "implicit")
+
+
+def _recorded(vectors: Vectors, plan: Plan, found: Found, done: Done, watch: Stopwatch, identity: str) -> CaseResult:
+    """The record of a case that was differentiated, with its verdict; `plan` is the one before anything was tightened."""
+    p, products, degeneracy = found.p, done.products, done.degeneracy
+    status, message = judge(vectors, plan, found.solution, found.residual, done)
     if isinstance(products, methods.Compared) and status.good:
         if products.trouble is not None:
-            status, message = _verdict(*products.trouble)
+            status, message = verdict(*products.trouble)
         else:
             message = "; ".join(filter(None, (message, products.note)))
     return _record(
         vectors,
-        plan,
-        p,
-        solution,
-        residual,
+        done.plan,
+        found,
         watch,
         id=identity,
         status=status,
         message=message,
         outputs={name: np.asarray(value) for name, value in vectors.y.split(vectors.system.g(p.x, p.theta, p.data)).items()},
-        products=products.results,
+        products=flagged(products.results, status),
         linear=tuple(_linear_report(direction, solved) for direction, solved in products.solves.items()),
-        certificate=certifier.certificate,
-        method=plan.method if compared else "implicit",
+        certificate=done.certifier.certificate,
+        method=done.method,
+        bounds=_bounds(vectors, done),
         null_space=NullSpace(
             degeneracy.nullity,
             degeneracy.gauges,
@@ -171,40 +270,33 @@ def _differentiated(
     )
 
 
-def _record(
-    vectors: Vectors, plan: Plan, p: Point, solution: Solution, residual: float, watch: Stopwatch, **rest: Any
-) -> CaseResult:
+def _bounds(vectors: Vectors, done: Done) -> dict[str, Bound]:
+    """Bounds on each unknown and output; NaN for an output that has components without a derivative."""
+    site = done.products.site
+    in_x, in_y = done.certifier.solution()
+    kind = "bound" if done.certifier.proved else "estimate"
+    found = {}
+    for name in (*vectors.x.names, *vectors.y.names):
+        _, rows, free = site.parts_of(name)
+        unknown = name in vectors.x.slices
+        parts = (in_x if unknown else in_y).norms(np.arange(rows.start, rows.stop)[~free])
+        bound = site.bound((part[0] for part in parts), kind if unknown else "estimate", done.certifier)
+        found[name] = bound if unknown or not free.any() else no_bound(bound)
+    return found
+
+
+def _record(vectors: Vectors, plan: Plan, found: Found, watch: Stopwatch, **rest: Any) -> CaseResult:
     """A case with what every case has: parameters, solution, the solver's story, times."""
+    solution = found.solution
     return CaseResult(
         theta={name: np.asarray(value) for name, value in vectors.bound.parameters.items()},
-        solution={name: np.asarray(value) for name, value in vectors.x.split(p.x).items()},
+        solution={name: np.asarray(value) for name, value in vectors.x.split(found.p.x).items()},
         solver=SolverReport(
-            solution.name, solution.status, solution.steps, solution.polish_steps, plan.tol, residual, solution.history
+            solution.name, solution.status, solution.steps, solution.polish_steps, plan.tol, found.residual, solution.history
         ),
         seconds=watch.seconds,
         **rest,
     )
-
-
-def _linearise(vectors: Vectors, plan: Plan, p: Point) -> LinearSolver:
-    """A at p, prepared by the plan's method."""
-    system, condition = vectors.system, vectors.condition
-    find = condition.pattern
-    operator = Operator(
-        system.A_times,
-        system.At_times,
-        p,
-        vectors.x.size,
-        condition.symmetric,
-        definite=condition.definite,
-        matrix=system.A_matrix,
-        pattern=find(*vectors.arguments(p)) if find is not None else None,
-        entries=vectors.entries,
-        precondition=vectors.precondition,
-    )
-    known = list(_gauges(vectors, p).values())
-    G = jnp.stack(known, axis=1) if known else jnp.zeros((vectors.x.size, 0))
-    return prepare(plan.linear, operator, None, G)
 
 
 def _solved_again(vectors: Vectors, plan: Plan, p: Point) -> Solution:
@@ -215,7 +307,7 @@ def _solved_again(vectors: Vectors, plan: Plan, p: Point) -> Solution:
         p,
         tol=plan.tol,
         max_steps=plan.max_steps,
-        linearise=lambda p: _linearise(vectors, plan, p),
+        linearise=lambda p: linearise(vectors, plan, p),
     )
 
 
@@ -224,144 +316,25 @@ def _residual(vectors: Vectors, p: Point) -> float:
     return float(compiled_residual(vectors.goal)(p))
 
 
-def _gauges(vectors: Vectors, p: Point) -> dict[str, jax.Array]:
-    """Known symmetries at a point, by name, as directions (d,)."""
-    arguments = vectors.arguments(p)
-    found = dict(vectors.problem.null_space(*arguments))
-    if vectors.condition.null_space is not None:
-        found |= {name: z._asdict() for name, z in vectors.condition.null_space(*arguments).items()}
-    return {name: vectors.x.join(direction) for name, direction in found.items()}
-
-
-def _margin(vectors: Vectors, p: Point) -> float:
-    """Distance to the nearest kink of F, of those that the problem and its condition know of."""
-    arguments = vectors.arguments(p)
-    margins = [vectors.problem.margin(*arguments)]
-    if vectors.condition.margin is not None:
-        margins.append(vectors.condition.margin(*arguments))
-    return min(map(float, margins))
-
-
-def _degeneracy(vectors: Vectors, p: Point, A: LinearSolver, gauges: dict[str, jax.Array]) -> Degeneracy:
-    system, d = vectors.system, vectors.x.size
-    declared = {reason: vectors.x.mask(masks) for reason, masks in vectors.problem.undetermined(*vectors.arguments(p)).items()}
-    leak, gauge_leak, size_of_B = 0.0, 0.0, 1.0
-    Z, Y = A.null_space
-    if Y.shape[1]:
-        leak = float(jnp.linalg.norm(system.Bt_times(p, Y)))
-        probes = jnp.linalg.qr(jax.random.normal(jax.random.key(2), (d, min(d, 4))))[0]
-        size_of_B = float(jnp.linalg.norm(system.Bt_times(p, probes))) * (d / probes.shape[1]) ** 0.5
-    if gauges and system.symmetric:  # else what B must not have is in Y, and its leak is found above
-        G = jnp.linalg.qr(jnp.stack(list(gauges.values()), axis=1))[0]
-        gauge_leak = float(jnp.linalg.norm(system.Bt_times(p, G)))
-    named = {name: np.asarray(direction) for name, direction in gauges.items()}
-    return analyse(np.asarray(Z), named, declared, leak=leak, gauge_leak=gauge_leak, size_of_B=size_of_B)
-
-
-def _judge(
-    vectors: Vectors,
-    plan: Plan,
-    solution: Solution,
-    residual: float,
-    A: LinearSolver,
-    degeneracy: Degeneracy,
-    certificate: Certificate,
-    products: Products,
-) -> tuple[Status, str]:
-    """The worst that is true of the case, with the figures behind it."""
-    if solution.status is Status.NOT_CONVERGED:
-        how = "at the stored solution" if solution.name == STORED else f"after {solution.steps} steps of {solution.name}"
-        found = f"max |F| is {residual:.2e} {how}, asked: {plan.tol:.2e}"
-        if solution.history.size and solution.history[-1] > RUNAWAY * solution.history[0]:
-            found += f" (it was {solution.history[0]:.2e} at first: the problem may have no solution)"
-        return _verdict(Status.NOT_CONVERGED, found)
-    undetermined = _describe_undetermined(vectors, degeneracy)
-    if degeneracy.fatal and degeneracy.undetermined:
-        return _verdict(Status.SINGULAR, f"no component has a derivative ({undetermined})")
-    if degeneracy.fatal or not degeneracy.solvable:
-        return _verdict(Status.SINGULAR, f"dF/dtheta leaves the range of dF/dx ({undetermined or 'along a gauge'})")
-    failed = [direction for direction, solved in products.solves.items() if (solved.status != Status.OK).any()]
-    if failed:
-        worst = max(float(np.max(products.solves[direction].relative)) for direction in failed)
-        return _verdict(
-            Status.LINEAR_SOLVE_FAILED,
-            f"{A.method}, {' and '.join(failed)}: relative residual {worst:.1e}, asked {plan.linear.tol:.1e}",
-        )
-    if certificate.margin <= certificate.radius:
-        return _verdict(
-            Status.NONDIFFERENTIABLE, f"a kink is {certificate.margin:.1e} away, x is known to {certificate.radius:.1e}"
-        )
-    if vectors.condition.kind == "stationary" and A.spectrum.negative:
-        return _verdict(Status.NOT_A_MINIMUM, f"dF/dx has {A.spectrum.negative} negative eigenvalues")
-    if not np.isfinite(certificate.radius):
-        return _verdict(Status.NO_CERTIFICATE, f"h = {certificate.h:.2g}")
-    missed = _accuracy_missed(products, plan.accuracy)
-    if missed:
-        return _verdict(Status.ACCURACY_NOT_MET, missed)
-    if undetermined:
-        return _verdict(Status.PARTIAL, undetermined)
-    return Status.OK, ""
-
-
-def _verdict(status: Status, found: str) -> tuple[Status, str]:
-    return status, f"{found}: {status.text}"
-
-
-def _describe_undetermined(vectors: Vectors, degeneracy: Degeneracy) -> str:
-    """`3 rattlers: position[17], position[42], position[81]`: entries along the first axis, a few of them."""
-    texts = []
-    for reason, mask in degeneracy.undetermined.items():
-        names: list[str] = []
-        for unknown, part in vectors.x.split(mask).items():
-            rows = np.atleast_1d(part).reshape(len(np.atleast_1d(part)), -1).any(axis=1)
-            names += [f"{unknown}[{row}]" if part.ndim else unknown for row in np.flatnonzero(rows)]
-        shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-        shown = f"all of {', '.join(vectors.x.names)}" if mask.all() else shown
-        texts.append(f"{len(names)} {reason}{'s' if len(names) > 1 else ''}: {shown}")
-    return "; ".join(texts)
-
-
-def _accuracy_missed(products: Products, accuracy: float) -> str:
-    """The worst product whose bound exceeds `accuracy` times its size, with the part that stands in the way."""
-    worst, text = accuracy, ""
-    for product in products.results:
-        relative = products.relative(product)
-        if relative > worst:
-            part = max(("truncation", "linear", "rounding"), key=lambda name: float(np.max(getattr(product.bound, name))))
-            what = f"{product.kind} '{product.name}'"
-            if product.kind in ("jacobian", "hessian"):
-                d = "d2" if product.wrt2 else "d"
-                what = f"{d} {product.of} / d {product.wrt}{f' d {product.wrt2}' if product.wrt2 else ''}"
-            worst, text = (
-                relative,
-                f"{what} is known to {relative:.1e} relative, asked {accuracy:.1e}; the {part} part stands in the way",
-            )
-    return text
-
-
 def _linear_report(direction: str, solved: Solves) -> LinearReport:
     return LinearReport(direction, solved.method, solved.status, solved.relative, solved.steps)
 
 
-def _unsolved(
-    vectors: Vectors, plan: Plan, p: Point, solution: Solution, residual: float, watch: Stopwatch, identity: str
-) -> CaseResult:
+def _unsolved(vectors: Vectors, plan: Plan, found: Found, watch: Stopwatch, identity: str) -> CaseResult:
     """A case whose solver met NaN or infinity: its story is kept, there is nothing to differentiate."""
-    nan = float("nan")
-    status, message = _verdict(Status.NOT_FINITE, f"{solution.name} after {solution.steps} steps")
+    solution = found.solution
+    status, message = verdict(Status.NOT_FINITE, f"{solution.name} after {solution.steps} steps")
     return _record(
         vectors,
         plan,
-        p,
-        solution,
-        residual,
+        found,
         watch,
         id=identity,
         status=status,
         message=message,
-        outputs={name: np.full(shape, nan) for name, shape in vectors.y.shapes.items()},
+        outputs={name: np.full(shape, np.nan) for name, shape in vectors.y.shapes.items()},
         products=(),
         linear=(),
-        certificate=Certificate(nan, nan, nan, nan, nan, nan, nan, {}),
+        certificate=Certificate.unknown(),
         null_space=NullSpace(),
     )

@@ -76,15 +76,9 @@ class SecondOrder:
             for wrt, rows in theta.slices.items():
                 for wrt2, place in theta.slices.items():
                     solves = np.concatenate([f.solved.status[rows], f.solved.status[place], h.solved.status[i : i + 1]])
-                    first, second, third = (
-                        part.reshape(theta.shapes[wrt2])
-                        for part in (
-                            _column_norms(truncation[rows, place]),
-                            _column_norms(linear[rows, place]),
-                            parts.rounding[i, place],
-                        )
-                    )
-                    bound = self.site.bound(first, second, third, "estimate", certifier)
+                    norms = (_column_norms(truncation[rows, place]), _column_norms(linear[rows, place]), parts.rounding[i, place])
+                    found = (part.reshape(theta.shapes[wrt2]) for part in norms)
+                    bound = self.site.bound(found, "estimate", certifier)
                     block = value[rows, place].reshape(theta.shapes[wrt] + theta.shapes[wrt2])
                     block, bound = self._void(block, bound, free)
                     self.results.append(Product("hessian", "", of, wrt, block, bound, self.site.status(solves, free), wrt2=wrt2))
@@ -99,9 +93,8 @@ class SecondOrder:
                 layout, rows, free = self.site.parts_of(of)
                 unknown = of in self.site.vectors.x.slices
                 parts, values = (in_x, np.asarray(s.U)) if unknown else (in_y, np.asarray(s.Y))
-                truncation = _column_norms(parts.truncation[rows, place][~free]).reshape(many)
-                linear = _column_norms(parts.linear[rows, place][~free]).reshape(many)
-                bound = self.site.bound(truncation, linear, parts.rounding[place].reshape(many), "estimate", certifier)
+                found = (part[place].reshape(many) for part in parts.norms(np.arange(rows.start, rows.stop)[~free]))
+                bound = self.site.bound(found, "estimate", certifier)
                 block = np.where(self.site.degeneracy.fatal | free[:, None], np.nan, values[rows, place])
                 value = block.T.reshape(many + layout.shapes[of])
                 told = self.site.status(status[place], free)

@@ -12,12 +12,11 @@ from dataclasses import replace
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from implicit_cli.core.certificate import Certifier
-from implicit_cli.core.implicit import Adjoint, Forward, adjoint, forward
+from implicit_cli.core.certificate import Certifier, Parts
+from implicit_cli.core.implicit import Adjoint, Forward
 from implicit_cli.core.linear import Solved
 from implicit_cli.engine.bind import Direction
 from implicit_cli.engine.chunks import SMALL, Chunks, fill, overlap
@@ -75,6 +74,10 @@ class Pass(ABC):
                 found[:, meet[1]] = matrix[:, meet[0]]
         return found
 
+    def _corrected(self, value: FloatArray, parts: Parts) -> FloatArray:
+        """The value, with its first-order error taken away where that is asked for."""
+        return value + parts.correction if self.site.plan.corrected else value
+
     def _note(self, chunk: slice, solved: Solved) -> None:
         """Keep the story of the linear solves, without the padding."""
         used = chunk.stop - chunk.start
@@ -84,10 +87,9 @@ class Pass(ABC):
 
     def _jacobian(self, of: str, wrt: str, parts: Iterable[FloatArray], kind: str, status: Status, certifier: Certifier) -> Product:
         theta_shape = self.site.vectors.theta.shapes[wrt]
-        truncation, linear, rounding = (part.reshape(theta_shape) for part in parts)
+        bound = self.site.bound((part.reshape(theta_shape) for part in parts), kind, certifier)
         shape = self.site.parts_of(of)[0].shapes[of] + theta_shape
-        value = self.blocks[of, wrt].reshape(shape)
-        return Product("jacobian", "", of, wrt, value, self.site.bound(truncation, linear, rounding, kind, certifier), status)
+        return Product("jacobian", "", of, wrt, self.blocks[of, wrt].reshape(shape), bound, status)
 
 
 class ForwardPass(Pass):
@@ -98,38 +100,29 @@ class ForwardPass(Pass):
     def __init__(self, site: Site, chunks: Chunks, jacobian: int, directions: list[Direction]) -> None:
         super().__init__(site, chunks, jacobian, directions)
         self._matrices = [columns(site.vectors.theta, direction) for direction in directions]
-        self._slope = np.asarray(site.vectors.slope(site.p.theta))[:, None]
         named = chunks.total - jacobian
         of = site.vectors.bound.of
         self._values = {name: np.zeros((len(site.parts_of(name)[2]), named)) for name in of}
         self._bounds = {name: np.zeros((3, chunks.total)) for name in of}
-        self._proved = False
 
     def solve(self, chunk: slice) -> Forward:
         site, n = self.site, self.site.vectors.theta.size
         V = self._named(chunk, n, self._matrices)
         if meet := overlap(slice(0, self.jacobian), chunk):
             V[np.arange(meet[0].start, meet[0].stop), np.arange(meet[1].start, meet[1].stop)] = 1.0
-        return forward(site.vectors.system, site.p, site.A, jnp.asarray(V))
+        return site.forward(V)
 
     def gather(self, chunk: slice, solved: Forward, certifier: Certifier) -> None:
         site, used = self.site, slice(0, chunk.stop - chunk.start)
         self._note(chunk, solved.solved)
         in_x, in_y = certifier.forward(solved)
-        R_B = np.linalg.norm(np.asarray(solved.solved.rhs), axis=0)
-        theorem = certifier.theorem(R_B, np.linalg.norm(self._slope * np.asarray(solved.V), axis=0))
-        U, Y = np.asarray(solved.U), np.asarray(solved.Y)
         for of in site.vectors.bound.of:
             _, rows, free = site.parts_of(of)
-            unknown = of in site.vectors.x.slices
-            parts, values = (in_x, U) if unknown else (in_y, Y)
-            values = values[rows, used]
+            parts, found = (in_x, solved.U) if of in site.vectors.x.slices else (in_y, solved.Y)
+            values = self._corrected(np.asarray(found), parts)[rows, used]
             values = np.full_like(values, np.nan) if site.degeneracy.fatal else np.where(free[:, None], np.nan, values)
-            truncation = np.linalg.norm(parts.truncation[rows, used][~free], axis=0)
-            if unknown and theorem is not None:
-                truncation, self._proved = theorem[used], True
-            linear = np.linalg.norm(parts.linear[rows, used][~free], axis=0)
-            self._bounds[of][:, chunk] = truncation, linear, np.broadcast_to(parts.rounding, (self.chunks.width,))[used]
+            parts = parts.corrected if site.plan.corrected else parts
+            self._bounds[of][:, chunk] = [part[used] for part in parts.norms(np.arange(rows.start, rows.stop)[~free])]
             for wrt, place in site.vectors.theta.slices.items() if self.jacobian else ():
                 if meet := overlap(place, chunk):
                     fill(self.blocks[of, wrt], slice(0, len(values)), meet[0], values[:, meet[1]], site.room)
@@ -141,7 +134,7 @@ class ForwardPass(Pass):
         theta = site.vectors.theta
         for of in site.vectors.bound.of:
             layout, _, free = site.parts_of(of)
-            kind = "bound" if self._proved and of in site.vectors.x.slices else "estimate"
+            kind = "bound" if certifier.proved and of in site.vectors.x.slices else "estimate"
             bounds = self._bounds[of]
             for wrt in theta.names if self.jacobian else ():
                 place = theta.slices[wrt]
@@ -149,8 +142,7 @@ class ForwardPass(Pass):
             for direction, place in self.directions:
                 values = self._values[of][:, place.start - self.jacobian : place.stop - self.jacobian].T
                 many = () if direction.count is None else (direction.count,)
-                truncation, linear, rounding = (part.reshape(many) for part in bounds[:, place])
-                bound = site.bound(truncation, linear, rounding, kind, certifier)
+                bound = site.bound((part.reshape(many) for part in bounds[:, place]), kind, certifier)
                 value = values.reshape(many + layout.shapes[of])
                 results.append(
                     Product("jvp", direction.name, of, "", value, bound, site.status(status[place], free), dict(direction.parts))
@@ -170,13 +162,13 @@ class AdjointPass(Pass):
         self._x = [np.where(site.free[:, None], 0.0, columns(vectors.x, direction)) for direction in directions]
         self._y = [columns(vectors.y, direction) for direction in directions]
         n, named = vectors.theta.size, chunks.total - jacobian
-        self._values, self._bounds = np.zeros((n, named)), np.zeros((2, n, named))
-        self._rounding = np.zeros(named)
+        self._values = np.zeros((n, named))
+        self._bounds = {wrt: np.zeros((3, named)) for wrt in vectors.theta.names}
         ends = list(accumulate((len(site.parts_of(of)[2]) for of in vectors.bound.of), initial=0))
         self._places = {of: slice(*ends) for of, ends in zip(vectors.bound.of, pairwise(ends), strict=True)} if jacobian else {}
-        # sums of squares over the rows: truncation and linear by column of theta, rounding one number
-        self._squares = {of: np.zeros((2, n)) for of in self._places}
-        self._rounding_squares = dict.fromkeys(self._places, 0.0)
+        # sums of squares over the rows: each part of the bound by column of theta, and the spread
+        self._squares = {of: (np.zeros((3, n)), np.zeros(())) for of in self._places}
+        self._reach = np.zeros(n)
 
     def solve(self, chunk: slice) -> Adjoint:
         site, x, y = self.site, self.site.vectors.x, self.site.vectors.y
@@ -186,13 +178,16 @@ class AdjointPass(Pass):
                 rows = site.parts_of(of)[1]
                 W = W_x if of in x.slices else W_y
                 W[rows.start + np.arange(meet[0].start, meet[0].stop), np.arange(meet[1].start, meet[1].stop)] = 1.0
-        return adjoint(site.vectors.system, site.p, site.A, jnp.asarray(W_x), jnp.asarray(W_y))
+        return site.adjoint(W_x, W_y)
 
     def gather(self, chunk: slice, solved: Adjoint, certifier: Certifier) -> None:
         site = self.site
         self._note(chunk, solved.solved)
-        parts, L = certifier.adjoint(solved), np.asarray(solved.L)
-        rounding = np.broadcast_to(parts.rounding, (self.chunks.width,))
+        parts = certifier.adjoint(solved)
+        L = self._corrected(np.asarray(solved.L), parts)
+        parts = parts.corrected if site.plan.corrected else parts
+        assert parts.reach is not None
+        self._reach = parts.reach
         for of, place in self._places.items():
             if meet := overlap(place, chunk):
                 free = site.parts_of(of)[2][meet[0]]
@@ -201,24 +196,24 @@ class AdjointPass(Pass):
                 for wrt, where in site.vectors.theta.slices.items():
                     whole = slice(0, where.stop - where.start)
                     fill(self.blocks[of, wrt], meet[0], whole, values[:, where], site.room)
-                for squares, part in zip(self._squares[of], (parts.truncation, parts.linear), strict=True):
-                    squares += np.sum(part[:, meet[1]][:, ~free] ** 2, axis=1)
-                self._rounding_squares[of] += float(np.sum(rounding[meet[1]][~free] ** 2))
+                squares, spread = self._squares[of]
+                squares += [np.sum(part[:, meet[1]][:, ~free] ** 2, axis=1) for part in parts.entries]
+                spread += np.sum(parts.spread[meet[1]][~free] ** 2)
         if meet := overlap(slice(self.jacobian, self.chunks.total), chunk):
             self._values[:, meet[0]] = L[:, meet[1]]
-            self._bounds[:, :, meet[0]] = parts.truncation[:, meet[1]], parts.linear[:, meet[1]]
-            self._rounding[meet[0]] = rounding[meet[1]]
+            for wrt, where in site.vectors.theta.slices.items():
+                self._bounds[wrt][:, meet[0]] = [part[meet[1]] for part in parts.norms(where)]
 
     def products(self, certifier: Certifier) -> list[Product]:
         site, theta, results = self.site, self.site.vectors.theta, []
         for of, place in self._places.items():
             free = site.parts_of(of)[2]
             status = site.status(self.solves.status[place][~free], free)
+            squares, spread = self._squares[of]
+            bounds = np.sqrt(squares)
+            bounds[0] += np.sqrt(spread) * self._reach
             for wrt in theta.names:
-                columns_of = theta.slices[wrt]
-                truncation, linear = np.sqrt(self._squares[of][:, columns_of])
-                rounding = np.full_like(truncation, self._rounding_squares[of] ** 0.5)
-                results.append(self._jacobian(of, wrt, (truncation, linear, rounding), "estimate", status, certifier))
+                results.append(self._jacobian(of, wrt, bounds[:, theta.slices[wrt]], "estimate", status, certifier))
         for direction, place in self.directions:
             named = slice(place.start - self.jacobian, place.stop - self.jacobian)
             many = () if direction.count is None else (direction.count,)
@@ -226,8 +221,8 @@ class AdjointPass(Pass):
             status = site.status(self.solves.status[place], np.full(1, weighs is not None))
             for wrt in theta.names:
                 rows = theta.slices[wrt]
-                truncation, linear = (np.linalg.norm(part[rows, named], axis=0).reshape(many) for part in self._bounds)
-                bound = site.bound(truncation, linear, self._rounding[named].reshape(many), "estimate", certifier)
+                parts = (part.reshape(many) for part in self._bounds[wrt][:, named])
+                bound = site.bound(parts, "estimate", certifier)
                 value = self._values[rows, named].T.reshape(many + theta.shapes[wrt])
                 product = Product("vjp", direction.name, "", wrt, value, bound, status, dict(direction.parts))
                 results.append(nothing(product) if weighs == "output" or site.degeneracy.fatal else product)

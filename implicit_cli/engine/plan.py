@@ -20,6 +20,8 @@ from implicit_cli.spec import LoadedSpec
 BYTES = 8
 COPIES_X, COPIES_THETA, COPIES_Y = 14, 6, 8
 """Arrays of the length of x, theta and y that one right-hand side needs at once: solution, residual, and those of its bound."""
+CONSTANTS = 10
+"""Right-hand sides that the certificate's constants take, apart from power iterations where x is rough."""
 SHARE_OF_SOLVES, SHARE_OF_VALUES = 1 / 2, 1 / 4
 """Of `sensitivity.memory`: for right-hand sides, and for a Jacobian, twice over, since the file is put together in memory."""
 
@@ -43,6 +45,15 @@ class Plan:
     rows: tuple[tuple[str, str], ...]
     warnings: tuple[str, ...] = ()
     method: str = "implicit"
+    corrected: bool = False
+    single: bool = False
+    refine: bool = False
+    one_sided: bool = False
+
+    @property
+    def rough(self) -> bool:
+        """Numbers come out with the digits of float32."""
+        return self.single and not self.refine
 
     def asdict(self) -> dict[str, Any]:
         """For `implicit check --json`."""
@@ -106,7 +117,6 @@ def make_plan(loaded: LoadedSpec, vectors: Vectors) -> Plan:
             f"one right-hand side alone takes {_bytes_text(each)}, more than half of sensitivity.memory, "
             f"{_bytes_text(spec.sensitivity.memory)}"
         )
-    known = "computed" if linear.computes_spectrum else "estimated"
     rows = (
         ("problem", f"{spec.problem} ({type(bound.problem).__name__})"),
         ("condition", f"{kind}: {_CONDITIONS[kind]}"),
@@ -115,7 +125,7 @@ def make_plan(loaded: LoadedSpec, vectors: Vectors) -> Plan:
         ("outputs", f"m = {vectors.y.size}: {_sizes(bound.shapes, vectors.y.names)}"),
         (
             "solver",
-            f"{solver}, max |F| <= {spec.solver.tol:g}, at most {spec.solver.max_steps} steps, "
+            f"{solver}, max |F| <= {spec.tol:g}, at most {spec.solver.max_steps} steps, "
             f"Newton polish {'on' if polish else 'off'}{'' if why == 'asked for' else f'; {why}'}",
         ),
         ("linear solver", linear.reason),
@@ -127,15 +137,14 @@ def make_plan(loaded: LoadedSpec, vectors: Vectors) -> Plan:
             else (("linear solves", f"{forward} forward, {adjoint} adjoint, as many again for the certificate"),)
         ),
         *((("second order", seconds),) if seconds and method == "implicit" else ()),
-        (
-            "certificate",
-            f"sigma_min and kappa {known}; accuracy {spec.sensitivity.accuracy:g} asked",
-        ),
+        ("certificate", _certificate(vectors, here, linear, forward + adjoint, corrected=spec.sensitivity.corrected)),
+        ("accuracy", f"{spec.accuracy:g} relative; tolerances are tightened until the bounds meet it"),
+        *((("precision", _SINGLE[spec.refine]),) if spec.precision == "float32" else ()),
         ("memory", _memory(linear.bytes(d), each, values, (forward_chunks, adjoint_chunks), in_file)),
     )
     return Plan(
         solver,
-        spec.solver.tol,
+        spec.tol,
         spec.solver.max_steps,
         polish,
         linear,
@@ -145,10 +154,14 @@ def make_plan(loaded: LoadedSpec, vectors: Vectors) -> Plan:
         forward_chunks,
         adjoint_chunks,
         in_file,
-        spec.sensitivity.accuracy,
+        spec.accuracy,
         rows,
         tuple(warnings),
         method,
+        spec.sensitivity.corrected,
+        spec.precision == "float32",
+        spec.refine,
+        spec.sensitivity.one_sided,
     )
 
 
@@ -165,6 +178,24 @@ _CONDITIONS = {
     "frank_wolfe": "F = proj(w - eta grad_w f) - w, on the weights of vertices",
     "conic": "F = ((Theta - I) Pi + I) z",
 }
+
+
+_SINGLE = {
+    False: "float32 for the solve and the first derivatives; residuals and bounds in float64",
+    True: "float32 for a first solve and the factor; refined, and certified, in float64",
+}
+
+
+def _certificate(vectors: Vectors, p: Point, linear: LinearPlan, solves: int, *, corrected: bool) -> str:
+    """What certificate there will be, and its cost in linear solves."""
+    _, theta, data = vectors.arguments(p)
+    constants, direct = vectors.problem.constants(theta, data), linear.computes_spectrum
+    affine = constants.gamma is not None and float(constants.gamma) == 0.0
+    proved = constants.gamma is not None and (constants.alpha is not None or (affine and direct))
+    kind = "a bound for unknowns in forward mode, for all else an estimate" if proved else "an estimate: gamma is measured"
+    source = "computed from the factor" if direct else "estimated by inverse iteration"
+    extra = "; derivatives are corrected to second order" if corrected else ""
+    return f"{kind}; sigma_min and kappa {source}; {solves} more solves, and about {CONSTANTS} for its constants{extra}"
 
 
 def _memory(A: float, each: float, values: float, chunks: tuple[Chunks, Chunks], in_file: bool) -> str:

@@ -18,7 +18,7 @@ from implicit_cli.engine.passes import AdjointPass, ForwardPass, Pass, Solves
 from implicit_cli.engine.site import Site
 from implicit_cli.result import Product
 
-KINDS = ("jacobian", "jvp", "vjp", "hessian", "hessian_along")
+KINDS = ("jacobian", "jvp", "jvp_left", "jvp_right", "vjp", "hessian", "hessian_along")
 """Kinds of products in the order of the results."""
 
 Watch = Callable[[str], AbstractContextManager[None]]
@@ -79,4 +79,21 @@ class Products:
             sizes, found = column_sizes(product.value.reshape(bounds.size, -1).T, self.site.room)
         if not found:
             return float("nan")
+        sizes = np.where(sizes > bounds, sizes, np.maximum(sizes, self._scale(product)))
         return float(np.max(np.divide(bounds, sizes, out=bounds.astype(float), where=sizes > 0), initial=0.0))
+
+    def _scale(self, product: Product) -> float:
+        """What a derivative that is zero within its bound is compared with: its quantity over its parameters."""
+        vectors, p = self.site.vectors, self.site.p
+        values = {**vectors.x.split(p.x), **vectors.y.split(vectors.system.g(p.x, p.theta, p.data))}
+        above = {name: float(np.linalg.norm(np.asarray(value))) for name, value in values.items()}
+        below = {name: float(np.linalg.norm(np.asarray(value))) or 1.0 for name, value in vectors.theta.split(p.theta).items()}
+        weights = {name: float(np.linalg.norm(np.asarray(part))) for name, part in product.direction.items()}
+        match product.kind:
+            case "vjp":
+                return sum(size * above[name] for name, size in weights.items()) / below[product.wrt]
+            case "jvp" | "jvp_left" | "jvp_right" | "hessian_along":
+                moved = max((size / below[name] for name, size in weights.items() if name in below), default=1.0)
+                return above[product.of] * moved ** (2 if product.kind == "hessian_along" else 1)
+            case _:
+                return above[product.of] / below[product.wrt] / below.get(product.wrt2, 1.0)

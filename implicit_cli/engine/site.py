@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -12,10 +13,12 @@ from numpy.typing import NDArray
 
 from implicit_cli.core.certificate import Certifier
 from implicit_cli.core.degeneracy import Degeneracy
-from implicit_cli.core.implicit import Point
+from implicit_cli.core.implicit import Adjoint, Forward, Point, adjoint, forward
 from implicit_cli.core.linear import LinearSolver
+from implicit_cli.core.precision import float32
 from implicit_cli.engine.bind import Direction
 from implicit_cli.engine.chunks import Memory, Room
+from implicit_cli.engine.linearise import Single
 from implicit_cli.engine.plan import Plan
 from implicit_cli.engine.vectors import Layout, Vectors
 from implicit_cli.result import Bound
@@ -27,7 +30,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Site:
-    """One solution, linearised; `room` is where large blocks of a Jacobian go."""
+    """One solution, linearised; `room` is where large blocks of a Jacobian go, `single` where first derivatives are computed."""
 
     vectors: Vectors
     plan: Plan
@@ -35,6 +38,30 @@ class Site:
     A: LinearSolver
     degeneracy: Degeneracy
     room: Room = field(default_factory=Memory)
+    single: Single | None = None
+
+    def forward(self, V: FloatArray) -> Forward:
+        """Directions pushed through the solution; where `single` is given, in float32, with the residual that float64 sees."""
+        system, p = self.vectors.system, self.p
+        if self.single is None:
+            return forward(system, p, self.A, jnp.asarray(V))
+        with float32():
+            f = forward(self.single.vectors.system, self.single.p, self.single.A, jnp.asarray(V))
+        U, Y = _double(f.U), _double(f.Y)
+        residual = -system.F_tangent(p, U, jnp.asarray(V))
+        return Forward(jnp.asarray(V), U, Y, f.solved._replace(value=U, rhs=-system.B_times(p, jnp.asarray(V)), residual=residual))
+
+    def adjoint(self, W_x: FloatArray, W_y: FloatArray) -> Adjoint:
+        """Cotangents pulled back, likewise."""
+        system, p = self.vectors.system, self.p
+        if self.single is None:
+            return adjoint(system, p, self.A, jnp.asarray(W_x), jnp.asarray(W_y))
+        with float32():
+            a = adjoint(self.single.vectors.system, self.single.p, self.single.A, jnp.asarray(W_x), jnp.asarray(W_y))
+        U = _double(a.U)
+        rhs = jnp.asarray(W_x) + system.g_cotangent(p, jnp.asarray(W_y))[0]
+        residual = rhs - system.At_times(p, U)
+        return Adjoint(jnp.asarray(W_y), U, _double(a.L), a.solved._replace(value=U, rhs=rhs, residual=residual))
 
     @cached_property
     def free(self) -> Mask:
@@ -78,13 +105,22 @@ class Site:
             return Status.SINGULAR
         return Status.PARTIAL if free.any() else Status.OK
 
-    def bound(self, truncation: FloatArray, linear: FloatArray, rounding: FloatArray, kind: str, certifier: Certifier) -> Bound:
-        """Sum of the parts; NaN where there is no certificate, or no derivative at all."""
-        truncation, linear, rounding = (np.array(part, dtype=float) for part in (truncation, linear, rounding))
+    def bound(self, parts: Iterable[FloatArray], kind: str, certifier: Certifier) -> Bound:
+        """Sum of truncation, linear and rounding part; NaN where there is no certificate, or no derivative at all."""
+        truncation, linear, rounding = (np.array(part, dtype=float) for part in parts)
         if not certifier.available:
             truncation = np.full_like(truncation, np.nan)
         bound = Bound(truncation + linear + rounding, truncation, linear, rounding, kind)
         return no_bound(bound) if self.degeneracy.fatal else bound
+
+
+def estimate(truncation: FloatArray, rounding: FloatArray) -> Bound:
+    """An estimate without a linear part."""
+    return Bound(truncation + rounding, truncation, np.zeros_like(truncation), rounding, "estimate")
+
+
+def _double(a: jax.Array) -> jax.Array:
+    return jnp.asarray(np.asarray(a), dtype=np.float64)
 
 
 def no_bound(bound: Bound) -> Bound:

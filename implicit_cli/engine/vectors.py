@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import namedtuple
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from itertools import accumulate, pairwise
 from math import prod
 from typing import Any
@@ -18,6 +19,7 @@ from jax.flatten_util import ravel_pytree
 
 from implicit_cli.core.conditions import Condition
 from implicit_cli.core.implicit import Point, System
+from implicit_cli.core.precision import float32
 from implicit_cli.core.solvers import Goal, Limits
 from implicit_cli.core.transforms import TRANSFORMS
 from implicit_cli.engine.bind import Array, BoundProblem
@@ -81,6 +83,18 @@ class Vectors:
         self.goal = self._goal()
         self.entries = self._entries if self.condition.entries is not None else None
         self.precondition = self._precondition if self.condition.precondition is not None else None
+
+    @cached_property
+    def natural(self) -> System:
+        """The condition's natural map, where products such as lam g give way to min(lam, -g); else F itself."""
+        c = self.condition
+        return System(self._vector(c.natural), self._g) if c.natural is not None else self.system
+
+    @cached_property
+    def single(self) -> Vectors:
+        """The same in float32: its data and its programs; to be used with JAX's x64 mode off only."""
+        with float32():
+            return Vectors(self.bound)
 
     # Named views
 

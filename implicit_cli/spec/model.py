@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from typing_extensions import TypeAliasType
 
 from implicit_cli.spec import grammar
@@ -170,7 +170,9 @@ class SolverSpec(_Named):
     """How F(x, theta) = 0 is solved; a bare string is the solver's name."""
 
     name: Solver = Field(default="auto", description="forward solver; auto: the problem's own, else by the kind of condition")
-    tol: float = Field(default=1e-8, gt=0, description="largest |F| that counts as solved, in the units of F")
+    tol: float | None = Field(
+        default=None, gt=0, description="largest |F| that counts as solved, in the units of F; left out: 1e-8, in float32 1e-4"
+    )
     max_steps: int = Field(default=10_000, ge=1, description="steps after which the solver gives up")
     polish: bool = Field(default=True, description="Newton steps after the solver, down to rounding")
 
@@ -215,8 +217,20 @@ class SensitivitySpec(_Strict):
         default="auto", description="one solve per parameter component (forward) or per output component (adjoint); auto: the fewer"
     )
     linear_solver: LinearSpec = Field(default_factory=LinearSpec, description="linear solver of the derivatives")
-    accuracy: float = Field(
-        default=1e-6, gt=0, le=1, description="largest bound allowed on a column of a derivative, relative to its largest column"
+    accuracy: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="largest bound allowed on a column of a derivative, relative to its largest column; tolerances are tightened "
+        "until it is met; left out: 1e-6, in float32 1e-3",
+    )
+    one_sided: bool = Field(
+        default=False,
+        description="for each jvp also the derivatives of both sides, along v and along -v, which exist on a kink too",
+    )
+    corrected: bool = Field(
+        default=False,
+        description="add to each first derivative its error to first order, which leaves an error of second order in that of x",
     )
     memory: Memory = Field(
         default=2**30,
@@ -242,8 +256,38 @@ class RunSpec(_Strict):
         default_factory=_nothing,
         description="map p of theta = p(lambda) by parameter; derivatives are then with respect to lambda",
     )
+    precision: Literal["float64", "float32"] = Field(
+        default="float64", description="arithmetic of the solve and of the first derivatives; bounds are always found in float64"
+    )
+    refine: bool = Field(
+        default=False, description="with float32: refine the solution and the derivatives in float64, with the factor in float32"
+    )
     solver: SolverSpec = Field(default_factory=SolverSpec, description="how the problem is solved")
     sensitivity: SensitivitySpec = Field(default_factory=SensitivitySpec, description="which derivatives, and how well")
+
+    @model_validator(mode="after")
+    def _refines_float32(self) -> RunSpec:
+        if self.refine and self.precision == "float64":
+            raise PydanticCustomError(
+                grammar.FAULTS, "see the context", {"faults": [(("refine",), "found true, allowed: with precision: float32")]}
+            )
+        return self
+
+    @property
+    def rough(self) -> bool:
+        """True where numbers come out with the digits of float32."""
+        return self.precision == "float32" and not self.refine
+
+    @property
+    def tol(self) -> float:
+        """`solver.tol`, or its default in this precision."""
+        return self.solver.tol if self.solver.tol is not None else 1e-4 if self.rough else 1e-8
+
+    @property
+    def accuracy(self) -> float:
+        """`sensitivity.accuracy`, or its default in this precision."""
+        asked = self.sensitivity.accuracy
+        return asked if asked is not None else 1e-3 if self.rough else 1e-6
 
 
 __all__ = ["DirectionSpec", "HessianSpec", "JacobianSpec", "LinearSpec", "RunSpec", "SensitivitySpec", "SolverSpec"]

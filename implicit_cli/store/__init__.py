@@ -1,5 +1,6 @@
 """The only place that knows the result file, which `docs/file-format.md` describes: it checks, writes and reads it."""
 
+from implicit_cli.store.arrays import ResultArrays, StoredArray, opened_arrays
 from implicit_cli.store.atomic import check_output
 from implicit_cli.store.read import read_summary, summarise
 from implicit_cli.store.scratch import Scratch
@@ -16,6 +17,7 @@ from implicit_cli.store.summary import (
     Summary,
     UndeterminedSummary,
 )
+from implicit_cli.store.verify import labelled, read_claims, write_verification
 from implicit_cli.store.write import write_result
 
 __all__ = [
@@ -26,14 +28,20 @@ __all__ = [
     "NullSpaceSummary",
     "ProductSummary",
     "QuantitySummary",
+    "ResultArrays",
     "Scratch",
     "SolverSummary",
+    "StoredArray",
     "StoredCase",
     "Summary",
     "UndeterminedSummary",
     "check_output",
+    "labelled",
+    "opened_arrays",
+    "read_claims",
     "read_stored",
     "read_summary",
     "summarise",
     "write_result",
+    "write_verification",
 ]

@@ -48,9 +48,22 @@ PRODUCTS = "diagnostics/products"
 METHOD = "diagnostics/method"
 CONVERGENCE = "convergence"
 PROVENANCE = "provenance"
+VERIFY = "verify"
+VERIFY_PROVENANCE = "verify/provenance"
 
-VALUES = {"jacobian": "sensitivity", "jvp": "jvp", "vjp": "vjp", "hessian": "hessian", "hessian_along": "hessian_along"}
+VALUES = {
+    "jacobian": "sensitivity",
+    "jvp": "jvp",
+    "jvp_left": "jvp_left",
+    "jvp_right": "jvp_right",
+    "vjp": "vjp",
+    "hessian": "hessian",
+    "hessian_along": "hessian_along",
+}
 """Group of the values of each kind of product."""
+
+ALONG = ("jvp", "jvp_left", "jvp_right", "hessian_along")
+"""Kinds of products along a direction."""
 
 ENCODINGS = {
     "": "result",
@@ -63,13 +76,19 @@ ENCODINGS = {
     OUTPUTS: "quantities",
     "sensitivity": "jacobian",
     "jvp": "jvp",
+    "jvp_left": "jvp",
+    "jvp_right": "jvp",
     "vjp": "vjp",
     "hessian": "hessian",
     "hessian_along": "hessian-along",
     CERTIFICATE: "certificate",
     CERTIFICATE_PROVENANCE: "certificate-provenance",
+    "certificate/solution": "bound",
+    "certificate/outputs": "bound",
     "certificate/jacobian": "bound",
     "certificate/jvp": "bound",
+    "certificate/jvp_left": "bound",
+    "certificate/jvp_right": "bound",
     "certificate/vjp": "bound",
     "certificate/hessian": "bound",
     "certificate/hessian_along": "bound",
@@ -81,6 +100,8 @@ ENCODINGS = {
     PRODUCTS: "product-status",
     CONVERGENCE: "convergence",
     PROVENANCE: "text",
+    VERIFY: "verification",
+    VERIFY_PROVENANCE: "text",
 }
 """`encoding-type` of a group and of all groups below it, up to the next entry; `ENCODING_VERSION` counts changes to one of them."""
 ENCODING_VERSION = "1"
@@ -89,6 +110,11 @@ CONSTANTS = {
     "sigma_min": "smallest singular value of A = dF/dx outside its null space",
     "sigma_max": "largest singular value of A = dF/dx",
     "kappa": "condition number of A = dF/dx outside its null space",
+    "alpha": "lower bound of the singular values of A = dF/dx near the solution",
+    "beta": "Lipschitz constant of B = dF/dtheta in x",
+    "gamma": "Lipschitz constant of A = dF/dx in x",
+    "norm_B": "2-norm of B = dF/dtheta, at most",
+    "lipschitz": "Lipschitz constant of J in x: beta / alpha + gamma norm_B / alpha^2",
     "step": "length of the Newton step at the computed solution",
     "h": "Newton-Kantorovich number; below 1/2 a root exists within radius",
     "radius": "distance to the exact solution, at most (2-norm over all unknowns)",
@@ -103,6 +129,27 @@ PARTS = {
     "rounding": "part of the bound: floating-point arithmetic",
 }
 """Datasets of a bound and their long names; `bound` is `result.Bound.total`."""
+
+VERIFY_CASE = {
+    "residual": ("max |F| at the stored solution, evaluated anew", "1"),
+    "tol": ("tolerance on max |F|", "1"),
+    "moved": ("distance to the solution that is found by solving again (2-norm over all unknowns)", "length"),
+    "seconds": ("wall time of the check", "s"),
+}
+"""Numbers that `/verify` has of each case, their long names and units; "length" is the unit that all unknowns have in common."""
+
+VERIFY_NUMBERS = {
+    "observed": "distance of the stored derivative from the witness, along the worst direction",
+    "bound": "stored bound on it",
+    "witness": "error of the witness",
+    "size": "2-norm of the witness",
+    "slope": "exponent with which the Taylor remainder falls; NaN: too few rungs",
+    "residual": "|A J v + B v| / |B v| by differences of F",
+    "dot": "|w'(J v) - (J'w)'v| / (|w| |J v|), forward against adjoint",
+}
+VERIFY_COUNTS = {"trials": "directions along which the product was checked", "left_out": "entries without a derivative"}
+VERIFY_TEXTS = {"along": "the worst direction", "note": "what is wrong, or why nothing is decided"}
+"""Datasets of a product in `/verify`, beside its verdict, and their long names; each is a field of `verdict.Finding`."""
 
 ABSENT = -1
 """Status code, and count, where a padded array has nothing."""
@@ -137,8 +184,8 @@ def encoding(path: str) -> str:
 def product_path(kind: str, name: str, of: str, wrt: str, wrt2: str = "") -> str:
     """Where a product is below `VALUES[kind]`, `certificate/<kind>` and `diagnostics/products/<group>`, in this order.
 
-    A jacobian is at `<of>/<wrt>`, a hessian at `<of>/<wrt>/<wrt2>`, a jvp or hessian_along at `<name>/<of>`, a vjp at
-    `<name>/<wrt>`.
+    A jacobian is at `<of>/<wrt>`, a hessian at `<of>/<wrt>/<wrt2>`, a vjp at `<name>/<wrt>`, all that is `ALONG` a direction at
+    `<name>/<of>`.
     """
     if kind == "hessian":
         return f"{component(of)}/{component(wrt)}/{component(wrt2)}"
@@ -164,6 +211,11 @@ def status_path(kind: str, name: str, of: str, wrt: str, wrt2: str = "") -> str:
 def bound_path(kind: str, name: str, of: str, wrt: str, wrt2: str = "") -> str:
     """Group of a product's bound and its parts."""
     return f"{CERTIFICATE}/{kind}/{product_path(kind, name, of, wrt, wrt2)}"
+
+
+def quantity_bound_path(group: str, name: str) -> str:
+    """Group of the bound of an unknown (`SOLUTION`) or output (`OUTPUTS`), and its parts."""
+    return f"{CERTIFICATE}/{group}/{component(name)}"
 
 
 def direction_path(kind: str, name: str, quantity: str) -> str:

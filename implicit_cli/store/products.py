@@ -31,7 +31,7 @@ def _keys(file: h5py.File) -> Iterator[Key]:
                     yield from ((kind, "", outer, name, last) for last, _ in members(node))
                 elif isinstance(node, h5py.Dataset):
                     along = (outer, name, "", "")
-                    places = {"jacobian": ("", outer, name, ""), "jvp": along, "hessian_along": along, "vjp": (outer, "", name, "")}
+                    places = {"jacobian": ("", outer, name, ""), **dict.fromkeys(layout.ALONG, along), "vjp": (outer, "", name, "")}
                     yield kind, *places[kind]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections import Counter
 from collections.abc import Sequence
@@ -30,6 +31,7 @@ from implicit_cli.store.write import image_of
 
 T = TypeVar("T")
 
+_SOLVED = (layout.SOLUTION, layout.OUTPUTS)
 _SMALL = 16
 """Arrays of up to so many entries are shown entry by entry."""
 
@@ -74,10 +76,9 @@ def _cases(file: h5py.File, entries: int) -> tuple[CaseSummary, ...]:
         texts(group["message"]),
         texts(file[layout.METHOD]) if layout.METHOD in file else ["implicit"] * count,
         _transposed([_quantity(name, node) for name, node in members(file, layout.PARAMETERS)], count),
-        _transposed([_quantity(name, node) for name, node in members(file, layout.SOLUTION)], count),
-        _transposed([_quantity(name, node) for name, node in members(file, layout.OUTPUTS)], count),
+        *(_transposed([_bounded(file, group, *member) for member in members(file, group)], count) for group in _SOLVED),
         _transposed(read_products(file, entries), count),
-        _transposed([_constant(file, name) for name in layout.CONSTANTS], count),
+        _transposed([_constant(file, name) for name in layout.CONSTANTS if f"{layout.CERTIFICATE}/{name}" in file], count),
         _solvers(file),
         _transposed([_linear(name, node) for name, node in members(file, layout.LINEAR)], count),
         _null_spaces(file, count),
@@ -107,6 +108,14 @@ def _cases(file: h5py.File, entries: int) -> tuple[CaseSummary, ...]:
 
 
 # Quantities
+
+
+def _bounded(file: h5py.File, group: str, name: str, node: h5py.Dataset) -> list[QuantitySummary]:
+    """A quantity with its bound, which older files do not have."""
+    rows, path = _quantity(name, node), f"{layout.quantity_bound_path(group, name)}/bound"
+    if path not in file:
+        return rows
+    return [dataclasses.replace(row, bound=float(bound)) for row, bound in zip(rows, file[path][()], strict=True)]
 
 
 def _quantity(name: str, node: h5py.Dataset) -> list[QuantitySummary]:

@@ -12,7 +12,8 @@ from typing import Any
 class QuantitySummary:
     """A parameter, unknown or output. `value` is a number or nested lists for a small array, None for a large one.
 
-    `norm` is the 2-norm; it, `minimum` and `maximum` run over the finite entries and are NaN where there is none.
+    `norm` is the 2-norm; it, `minimum` and `maximum` run over the finite entries and are NaN where there is none. `bound` is how
+    far an unknown or output is from that at the exact solution, in the 2-norm; NaN where there is none.
     """
 
     name: str
@@ -23,6 +24,7 @@ class QuantitySummary:
     norm: float
     minimum: float
     maximum: float
+    bound: float = math.nan
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from implicit_cli import __version__
-from implicit_cli.result import Array, CaseResult, Header, LinearReport, Product, Variable
+from implicit_cli.result import Array, Bound, CaseResult, Header, LinearReport, Product, Variable
 from implicit_cli.store import layout
 from implicit_cli.store.atomic import replace_file
 from implicit_cli.store.image import Content, Dimension, Image
@@ -160,6 +160,8 @@ class _Writer:
                 meaning = f"cotangent {name} times the derivatives with respect to {label}"
             case "hessian":
                 meaning = f"second derivative of {of} with respect to {label}"
+            case "jvp_left" | "jvp_right":
+                meaning = f"{kind.removeprefix('jvp_')} derivative of {of} along direction {name}"
             case "hessian_along":
                 meaning = f"second derivative of {of} along direction {name}"
             case _:
@@ -177,17 +179,19 @@ class _Writer:
         statuses = [product.status if product else case.status for product, case in zip(products, self.cases, strict=True)]
         self.file.put(status_path, self.codes(statuses), [self.case], f"status of: {meaning}", **layout.status_flags())
 
-        kinds = [product.bound.kind if product else "bound" for product in products]
-        weakest = "estimate" if "estimate" in kinds else "bound"
         bound_columns = columns if kind in ("jacobian", "hessian") else self.directions(kind, name, products)
+        self.bound(bound_path, [product.bound if product else None for product in products], bound_columns, units)
+
+    def bound(self, path: str, bounds: Sequence[Bound | None], columns: Sequence[Dimension], units: str) -> None:
+        """A bound with its parts, over the cases; NaN for a case that has none."""
+        kinds = [bound.kind if bound else "bound" for bound in bounds]
+        weakest = "estimate" if "estimate" in kinds else "bound"
         for part, long_name in layout.PARTS.items():
-            field = "total" if part == "bound" else part
-            parts = [getattr(product.bound, field) if product else None for product in products]
-            stack = self.stacked(f"{bound_path}/{part}", parts, _sizes(bound_columns))
-            self.file.put(f"{bound_path}/{part}", stack, [self.case, *bound_columns], long_name, units, kind=weakest)
-        self.file.put(
-            f"{bound_path}/kind", np.array(kinds, object), [self.case], "bound: every constant is proved or computed; else estimate"
-        )
+            parts = [getattr(bound, "total" if part == "bound" else part) if bound else None for bound in bounds]
+            stack = self.stacked(f"{path}/{part}", parts, _sizes(columns))
+            self.file.put(f"{path}/{part}", stack, [self.case, *columns], long_name, units, kind=weakest)
+        text = "bound: every constant is proved or computed; else estimate"
+        self.file.put(f"{path}/kind", np.array(kinds, object), [self.case], text)
 
     def directions(self, kind: str, name: str, products: Sequence[Product | None]) -> tuple[Dimension, ...]:
         """The dimension of many directions under one name; none where there is one direction."""
@@ -225,6 +229,11 @@ class _Writer:
             self.file.put(f"{layout.CERTIFICATE}/{name}", values, [self.case], meaning, units, provenance=_weakest(sources))
             long_name = f"where {name} comes from: proved, computed or estimated"
             self.file.put(f"{layout.CERTIFICATE_PROVENANCE}/{name}", np.array(sources, object), [self.case], long_name)
+        for group, variables in ((layout.SOLUTION, self.header.unknowns), (layout.OUTPUTS, self.header.outputs)):
+            for variable in variables:
+                bounds = [case.bounds.get(variable.name) for case in self.cases]
+                if any(bounds):
+                    self.bound(layout.quantity_bound_path(group, variable.name), bounds, (), variable.unit)
 
     def write_diagnostics(self) -> None:
         methods = np.array([case.method for case in self.cases], object)

@@ -61,14 +61,19 @@ def test_a_reader_that_leaves_is_no_error():
 
 def test_control_c_ends_quietly_with_130():
     script = (
+        # a shell starts background jobs, such as a run of these tests, with the signal ignored
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
         "import sys, time; from implicit_cli import api, cli; "
         "api.schema = lambda: print('ready', flush=True) or time.sleep(60); sys.exit(cli.main(['schema']))"
     )
-    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "ready\n"
-    time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        try:
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert (process.returncode, out, err) == (130, "", "implicit: interrupted\n")
 
 

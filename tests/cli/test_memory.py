@@ -36,7 +36,7 @@ class Wide(Problem):
 '''
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_large_jacobian_takes_little_memory(tmp_path):
     (tmp_path / "wide.py").write_text(WIDE)
     (tmp_path / "wide.yaml").write_text("problem: ./wide.py:Wide\nsensitivity: {memory: 48 MiB}\n")

@@ -48,7 +48,8 @@ def same(one, other, path):
                 np.testing.assert_allclose(second, first, rtol=1e-11, atol=1e-13 * np.abs(first).max())
                 bounds = path.replace("jvp", "certificate/jvp").replace("vjp", "certificate/vjp")
                 rounding = f"{bounds}/{name}/rounding"
-                np.testing.assert_allclose(b[rounding][()], a[rounding][()], rtol=1e-6)
+                assert (b[rounding][()] <= 3 * a[rounding][()]).all()  # measured with other random numbers
+                assert (a[rounding][()] <= 3 * b[rounding][()]).all()
 
 
 def test_ridge_gives_the_numbers_of_the_run(implicit, stored, no_solve, tmp_path):
@@ -101,7 +102,7 @@ def test_many_at_once_from_hdf5_and_yaml(implicit, stored, no_solve, tmp_path, m
     assert "along group[" in shown
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_packing_gives_the_numbers_of_the_run(implicit, stored, no_solve, tmp_path):
     run = stored(
         "packing", "options.particle=16", "sensitivity.products=[{jvp: {growth: {diameter: 1.0}}}, {vjp: {e: {energy: 1}}}]"

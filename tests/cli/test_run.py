@@ -23,7 +23,7 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple]:
         observer.stage("compiling")
         observer.stage("solving")
         observer.progress(3, 1.25e-7, 1e-10)
-        return api.RunReport(output, tuple(api.CaseLine(str(n), s, s.text) for n, s in enumerate(STATUSES)), 3.21)
+        return api.RunReport(output, tuple(api.CaseLine(str(n), s, s.text if s else "") for n, s in enumerate(STATUSES)), 3.21)
 
     monkeypatch.setattr(api, "run", run)
     return found

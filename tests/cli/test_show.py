@@ -149,11 +149,11 @@ Certificate
   margin       inf  mol   proved      distance to the nearest kink of F
 
 Solution and outputs
-  name     shape    unit  value                          meaning
-  w        3        mol   [0.5, -2, nan]                 weights
-  K        100 x 3  1     norm 17.3205, from -1 to 1.25
-  nothing  0        1     empty
-  loss     scalar   J     0.25
+  name     shape    unit  value                          bound     meaning
+  w        3        mol   [0.5, -2, nan]                 no bound  weights
+  K        100 x 3  1     norm 17.3205, from -1 to 1.25  no bound
+  nothing  0        1     empty                          no bound
+  loss     scalar   J     0.25                           no bound
 
 Products
   product                   shape        norm  worst bound  relative  kind      status

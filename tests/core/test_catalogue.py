@@ -31,7 +31,15 @@ with jax.enable_x64(True):
     TABLE = table()
 
 
-@pytest.mark.parametrize("case", TABLE.cases(), ids=lambda case: case.name)
+OFTEN = ("stationary", "kkt", "mirror_descent", "projected_gradient", "conic")
+"""Mappings that are measured in every run; the others are by `-m exhaustive`, and by docs/catalogue.py."""
+
+
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, marks=[] if case.name in OFTEN else [pytest.mark.exhaustive]) for case in TABLE.cases()],
+    ids=lambda case: case.name,
+)
 def test_all_products_of_a_mapping(case):
     errors = TABLE.measure(case)
     assert set(errors) == set(TABLE.COLUMNS)

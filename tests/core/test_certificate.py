@@ -47,13 +47,17 @@ def solve_exactly(p):
     return p
 
 
-def study(seeds, steps):
-    """Effectivities (bound / true error) of J's columns, of output gradients (forward and adjoint) and of x; and h."""
+def study(seeds, steps, start=0.0):
+    """Effectivities (bound / true error) of J's columns, of output gradients (forward and adjoint) and of x.
+
+    Errors near the rounding of the truth, which is in double precision too, are left out.
+    """
     ratios = {"J": [], "Y": [], "adjoint": [], "x": []}
     refused = 0
     for seed in seeds:
         p = make(seed)
         exact = solve_exactly(p)
+        p = p._replace(x=p.x + start)
         truth = forward(SYSTEM, exact, linearise(exact), jnp.eye(D))
         for _ in range(steps):
             p = p._replace(x=descend(p.x, p.theta, p.data))
@@ -71,67 +75,102 @@ def study(seeds, steps):
             ("Y", in_y, f.Y, truth.Y),
             ("adjoint", in_adjoint, a.L, truth.Y.T),
         ):
-            bound = np.linalg.norm(parts.truncation, axis=0) + np.linalg.norm(parts.linear, axis=0) + parts.rounding
+            bound = sum(parts.norms())
             error = np.linalg.norm(np.asarray(value) - np.asarray(true), axis=0)
-            ratios[name].extend(bound / np.maximum(error, 1e-300))
+            seen = error > 1e-13 * np.linalg.norm(true, axis=0)
+            ratios[name].extend(bound[seen] / error[seen])
         ratios["x"].append(certifier.certificate.radius / float(jnp.linalg.norm(p.x - exact.x)))
     return {name: np.asarray(values) for name, values in ratios.items()}, refused
 
 
-@pytest.mark.parametrize("steps", [20, 60, 200])
-def test_the_bound_holds_and_is_tight_on_early_stopped_solves(steps):
-    ratios, refused = study(range(15), steps)
+@pytest.mark.parametrize(("steps", "most"), [pytest.param(0, 2.0, marks=pytest.mark.exhaustive), (5, 1.3), (60, 1.1)])
+def test_the_bound_holds_and_is_tight_on_early_stopped_solves(steps, most):
+    """The output x'x and the loss: the first order of the loss's error vanishes, so that its bound is looser."""
+    ratios, refused = study(range(8), steps)
     assert refused == 0
-    for name, most in (("J", 2.5), ("Y", 2.5), ("adjoint", 8.0), ("x", 1.5)):
-        assert ratios[name].min() >= 1.0 - 1e-6, name
-        assert np.median(ratios[name]) < most, name
+    for name, times in (("J", 1.0), ("Y", 2.5), ("adjoint", 4.0), ("x", 1.0)):
+        assert ratios[name].size >= 8, name
+        assert ratios[name].min() >= 1.0, name
+        assert np.median(ratios[name]) < times * most, name
 
 
 def test_a_rough_solution_gets_no_certificate():
-    ratios, refused = study(range(10), 0)
+    ratios, refused = study(range(10), 0, start=4.0)
     assert refused >= 5
-    assert all((values >= 1.0).all() for values in ratios.values())
+    assert all((values >= 1.0).all() for values in map(np.asarray, ratios.values()))
 
 
 def test_at_the_solution_rounding_is_what_is_left():
     p = solve_exactly(make(3))
     certifier = Certifier(SYSTEM, p, linearise(p), Constants(), margin=np.inf)
     f = forward(SYSTEM, p, linearise(p), jnp.eye(D))
-    in_x, _ = certifier.forward(f)
+    truncation, linear, rounding = certifier.forward(f)[0].norms()
     assert certifier.certificate.h < 1e-12
-    assert np.linalg.norm(in_x.truncation) < 1e-12 * np.linalg.norm(f.U)
-    assert (in_x.rounding > 0).all()
+    assert np.linalg.norm(truncation + linear) < 1e-12 * np.linalg.norm(f.U)
+    assert (rounding > 0).all()
+    assert (rounding < 1e-12 * np.linalg.norm(f.U)).all()
 
 
-def test_proved_constants_give_theorem_1():
-    """A quadratic with B = diag(x): gamma = 0, beta = 1, and J(x) - J(x*) = -A^-1 diag(x - x*)."""
+def affine():
+    """F = (Q + diag(theta)) x - 1 near its root: gamma = 0, beta = 1, and J(x) - J(x*) = -A^-1 diag(x - x*)."""
     Q = np.diag(np.linspace(1.0, 5.0, 4)) + 0.1
 
     def F(x, theta, data):
         return data @ x + theta * x - 1.0
 
     system = System(F, lambda x, theta, data: jnp.zeros(0), symmetric=True)
-    theta = jnp.full(4, 0.5)
     A = Q + 0.5 * np.eye(4)
     exact = np.linalg.solve(A, np.ones(4))
-    p = Point(jnp.asarray(exact + 1e-3 * np.array([1.0, -2.0, 0.5, 1.0])), theta, jnp.asarray(Q))
+    p = Point(jnp.asarray(exact + 1e-3 * np.array([1.0, -2.0, 0.5, 1.0])), jnp.full(4, 0.5), jnp.asarray(Q))
     operator = Operator(system.A_times, system.At_times, p, 4, symmetric=True)
     solver = prepare(choose(4, symmetric=True), operator, system.A_matrix(p), jnp.zeros((4, 0)))
+    return system, p, solver, A, exact
+
+
+def test_proved_constants_give_a_bound_and_theorem_1():
+    system, p, solver, A, exact = affine()
     certifier = Certifier(system, p, solver, Constants(alpha=0.5, gamma=0.0, beta=1.0), margin=np.inf)
+    c = certifier.certificate
     assert certifier.proved
-    assert certifier.certificate.h == 0.0
-    assert certifier.certificate.provenance["h"] == "proved"
+    assert (c.h, c.gamma, c.beta) == (0.0, 0.0, 1.0)
+    assert c.provenance["h"] == c.provenance["gamma"] == "proved"
     error_x = np.linalg.norm(np.asarray(p.x) - exact)
-    assert certifier.certificate.radius == pytest.approx(error_x, rel=1e-9)
-    bound = certifier.theorem(R_B=np.abs(p.x), size_of_v=np.ones(4))
-    np.testing.assert_allclose(bound, error_x / np.linalg.eigvalsh(A).min(), rtol=1e-9)
-    np.testing.assert_allclose(certifier.theorem(R_B=np.abs(p.x), size_of_v=np.full(4, 1e4)), 1e4 * bound)
-    columns = np.linalg.norm(np.linalg.inv(A) @ np.diag(np.asarray(p.x) - exact), axis=0)
-    assert (bound >= columns).all()
+    assert c.radius == pytest.approx(error_x, rel=1e-9)
+    assert c.alpha == pytest.approx(np.linalg.eigvalsh(A).min())  # sharper than what was proved, and the same everywhere
+    assert c.lipschitz == pytest.approx(1.0 / c.alpha)
+    errors = np.linalg.norm(np.linalg.inv(A) @ np.diag(np.asarray(p.x) - exact), axis=0)
+    bound = sum(certifier.forward(forward(system, p, solver, jnp.eye(4)))[0].norms())
+    assert (bound >= errors).all()
+    assert (bound <= 1.02 * errors).all()
+    assert (errors <= c.lipschitz * c.radius).all()
 
 
-def test_without_proof_there_is_no_theorem_bound():
+def test_the_corrected_derivative_is_of_second_order():
+    """An affine F has no second order: what is left is rounding."""
+    system, p, solver, A, exact = affine()
+    certifier = Certifier(system, p, solver, Constants(), margin=np.inf)
+    f = forward(system, p, solver, jnp.eye(4))
+    parts, _ = certifier.forward(f)
+    J = -np.linalg.inv(A) @ np.diag(exact)
+    errors = np.linalg.norm(np.asarray(f.U) + parts.correction - J, axis=0)
+    assert (errors < 1e-14).all()
+    assert (errors <= sum(parts.corrected.norms()) + 1e-15).all()
+    size = []
+    for steps in (5, 20):  # x is wrong by 1e-1 and 1e-2 of itself, J by as much, and the corrected one by the square of that
+        p = make(1)
+        exact_p = solve_exactly(p)
+        for _ in range(steps):
+            p = p._replace(x=descend(p.x, p.theta, p.data))
+        A = linearise(p)
+        f, truth = forward(SYSTEM, p, A, jnp.eye(D)), forward(SYSTEM, exact_p, linearise(exact_p), jnp.eye(D)).U
+        parts, _ = Certifier(SYSTEM, p, A, Constants(), margin=np.inf).forward(f)
+        before, after = (np.linalg.norm(value - truth, axis=0) for value in (f.U, f.U + parts.correction))
+        assert (after <= sum(parts.corrected.norms())).all()
+        size.append((np.linalg.norm(before), np.linalg.norm(after)))
+    order = np.log(size[0][1] / size[1][1]) / np.log(size[0][0] / size[1][0])
+    assert order == pytest.approx(2.0, abs=0.4)
+
+
+def test_without_proof_it_is_an_estimate():
     p = solve_exactly(make(0))
-    certifier = Certifier(SYSTEM, p, linearise(p), Constants(beta=1.0), margin=np.inf)
-    assert not certifier.proved
-    assert certifier.theorem(np.ones(1), np.ones(1)) is None
+    assert not Certifier(SYSTEM, p, linearise(p), Constants(beta=1.0), margin=np.inf).proved

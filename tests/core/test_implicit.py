@@ -65,14 +65,3 @@ def test_products_agree_with_their_definitions(case):
     B = jax.jacfwd(lambda t: F(p.x, t, p.data))(p.theta)
     np.testing.assert_allclose(system.B_times(p, jnp.eye(N)), B, rtol=1e-14)
     np.testing.assert_allclose(system.Bt_times(p, U), B.T @ U, rtol=1e-13)
-
-
-def test_along_is_the_derivative_as_x_moves(case):
-    system, p, _, _, _ = case
-    delta = jnp.asarray(np.random.default_rng(2).normal(size=D))
-    # dA/dx along delta is diag(6 x delta), by hand
-    np.testing.assert_allclose(system.A_matrix_along(p, delta), np.diag(6 * np.asarray(p.x * delta)), rtol=1e-13, atol=1e-15)
-    U = jnp.asarray(np.random.default_rng(3).normal(size=(D, 2)))
-    expected = (6 * p.x * delta)[:, None] * U
-    np.testing.assert_allclose(system.A_times_along(p, delta, U), expected, rtol=1e-13)
-    np.testing.assert_allclose(system.F_cotangent_along(p, delta, U)[0], expected, rtol=1e-13)

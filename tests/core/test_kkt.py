@@ -159,7 +159,13 @@ def lasso():
     return program(Q, np.concatenate([2.0 - slope, 2.0 + slope]), [], [], -np.eye(6), np.zeros(6))
 
 
-@pytest.mark.parametrize("case", [mixed, simplex, portfolio, linear_with_ridge, support_vectors, least_squares, lasso])
+@pytest.mark.parametrize(
+    "case",
+    [
+        *(mixed, portfolio, support_vectors),
+        *(pytest.param(case, marks=pytest.mark.exhaustive) for case in (simplex, linear_with_ridge, least_squares, lasso)),
+    ],
+)
 def test_quadratic_programs(case):
     theta = case()
     problem = PROBLEMS[theta.c.size, theta.b.size, theta.h.size]

@@ -169,7 +169,7 @@ def test_a_solve_that_meets_nan_ends_with_its_story_and_no_derivative(run):
     result, found = run(Loud)
     assert result.status is Status.NOT_FINITE
     assert not found
-    assert "check the data and the initial guess" in result.message
+    assert "check the data, the initial guess" in result.message
 
 
 class Steep(Problem):
@@ -184,11 +184,11 @@ class Steep(Problem):
 
 
 def test_an_accuracy_out_of_reach_is_missed_with_the_part_that_stands_in_the_way(run):
-    result, found = run(Steep, "solver: {tol: 1.0e-6}\nsensitivity: {accuracy: 1.0e-9}\n")
+    result, found = run(Steep, "solver: {tol: 1.0e-6}\nsensitivity: {accuracy: 1.0e-18}\n")
     assert result.status is Status.ACCURACY_NOT_MET
-    assert "asked 1.0e-09; the" in result.message
+    assert "asked 1.0e-18; the" in result.message
     product = found["jacobian", "x", "t"]
-    assert np.linalg.norm(product.value - np.geomspace(1.0, 1e10, 4)) <= product.bound.total
+    assert np.linalg.norm(product.value - np.geomspace(1.0, 1e10, 4)) <= product.bound.total + 1e-15 * 1e10
     assert run(Steep, "solver: {tol: 1.0e-6}\nsensitivity: {accuracy: 1.0e-3}\n")[0].status is Status.OK
 
 

@@ -140,8 +140,8 @@ sensitivity:
 @pytest.mark.parametrize(
     ("mode", "d", "n"),
     [
-        ("forward", 31, 3),
         ("adjoint", 2, 29),
+        pytest.param("forward", 31, 3, marks=pytest.mark.exhaustive),
         *(pytest.param(mode, 11, 13, marks=pytest.mark.exhaustive) for mode in ("forward", "adjoint")),
     ],
 )
@@ -157,17 +157,16 @@ def test_chunks_change_nothing(tmp_path, mode, d, n):
     parts = engine.differentiate_at(vectors, chunked, whole.solution, identity="0", observer=watcher, room=room)
     assert whole.status is parts.status is Status.OK
     assert watcher.chunks[-1][0] == watcher.chunks[-1][1] == len(watcher.chunks) > 4
-    assert vectors.system.F_tangent_along._cache_size() <= 2  # one program for each width, not one for each chunk
+    assert vectors.system.F_tangent._cache_size() <= 4  # one program for each width, not one for each chunk
     assert by_name(whole).keys() == by_name(parts).keys()
     assert len(whole.products) == 3 * 3 + 2 * 3 + 2 * 3
     for key, product in by_name(whole).items():
         other = by_name(parts)[key]
         scale = max(np.abs(product.value).max(), 1.0)
         np.testing.assert_allclose(other.value, product.value, rtol=1e-12, atol=1e-14 * scale)
-        # a linear part is what rounding leaves of a residual: it may differ, and stays small
-        for part in ("truncation", "rounding"):
-            np.testing.assert_allclose(getattr(other.bound, part), getattr(product.bound, part), rtol=1e-9, atol=1e-20)
-        assert (other.bound.linear <= 1e-13 * scale).all()
+        # at rounding a bound is measured with random numbers, which differ between chunks: it may be another one of that size
+        assert (other.bound.total <= 3 * product.bound.total + 1e-15 * scale).all()
+        assert (other.bound.total >= product.bound.total / 3 - 1e-15 * scale).all()
         assert (other.status, other.bound.kind) == (product.status, product.bound.kind)
     for one, other in zip(whole.linear, parts.linear, strict=True):
         assert (one.direction, one.method, len(one.status)) == (other.direction, other.method, len(other.status))
@@ -257,7 +256,7 @@ def test_many_directions_are_those_one_by_one(tmp_path):
             one = found["jvp", name, of, ""]
             assert one.bound.total.shape == ()
             np.testing.assert_allclose(product.value[index], one.value, rtol=1e-12, atol=1e-15)
-            np.testing.assert_allclose(product.bound.rounding[index], one.bound.rounding, rtol=1e-9)
+            assert one.bound.total / 3 <= product.bound.total[index] <= 3 * one.bound.total
             for part in ("theta", "b"):
                 np.testing.assert_array_equal(product.direction[part][index], one.direction[part])
     # cotangents of a scalar, and a part that is the same for all

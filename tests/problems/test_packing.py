@@ -98,17 +98,17 @@ def seeds(count, always, often):
     return [pytest.param(s, marks=marks[s]) for s in range(count)]
 
 
-@pytest.mark.parametrize("seed", seeds(40, always=(0, 2), often=(11, 20, 26, 38)))
+@pytest.mark.parametrize("seed", seeds(40, always=(2,), often=(20,)))
 def test_jammed_packings(prepare, seed):
     check(prepare, 0.98, "fixed", seed)
 
 
-@pytest.mark.parametrize("seed", seeds(10, always=(), often=(0, 2, 9)))
+@pytest.mark.parametrize("seed", seeds(10, always=(), often=(0,)))
 def test_barely_jammed_packings_with_rattlers(prepare, seed):
     check(prepare, 0.86, "fixed", seed)
 
 
-@pytest.mark.parametrize("seed", seeds(4, always=(0,), often=(2,)))
+@pytest.mark.parametrize("seed", seeds(4, always=(), often=(2,)))
 def test_a_box_that_follows_the_diameter(prepare, seed):
     check(prepare, 0.98, "follows", seed)
 

@@ -15,7 +15,10 @@ from implicit_cli.spec.overrides import apply
 from implicit_cli.spec.source import Tree
 
 SOLVERS = ", ".join(map(repr, sorted(get_args(Solver))))
-TOP = "'data', 'initial', 'labels', 'options', 'parameters', 'problem', 'seed', 'sensitivity', 'solver', 'transforms'"
+TOP = (
+    "'data', 'initial', 'labels', 'options', 'parameters', 'precision', 'problem', 'refine', "
+    "'seed', 'sensitivity', 'solver', 'transforms'"
+)
 SPEC = """\
 problem: p
 parameters: {l2: 0.1, c: {value: 1, unit: K}}

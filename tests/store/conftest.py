@@ -19,7 +19,8 @@ from implicit_cli.result import (
     Variable,
 )
 from implicit_cli.status import Status
-from implicit_cli.store import write_result
+from implicit_cli.store import write_result, write_verification
+from implicit_cli.verdict import CaseVerdict, Finding, Verdict, Verification
 
 FEATURES = ("age", "bmi", "s5")
 SIZES = {"feature": 3, "sample": 5, "task": 2, "fold": 7}
@@ -86,6 +87,11 @@ def make_case() -> CaseResult:
     products += [
         Product("jvp", "all_up", of, "", filled(*shape(of)), bound(kind="estimate"), direction=direction) for of in ("w", "loss")
     ]
+    products += [
+        Product(kind, "all_up", of, "", filled(*shape(of)), bound(kind="estimate"), direction=direction)
+        for kind in ("jvp_left", "jvp_right")
+        for of in ("w", "loss")
+    ]
     cotangent = {"w": np.array([1.0, 0.0, 0.0]), "loss": np.ones(7)}
     products += [
         Product("vjp", "first", "", wrt, filled(*shape(wrt)), bound(), direction=cotangent) for wrt in ("penalty", "scale")
@@ -104,17 +110,23 @@ def make_case() -> CaseResult:
             LinearReport("adjoint", "cholesky", np.zeros(1, np.int8), np.array([2e-16]), np.ones(1, int)),
         ),
         certificate=Certificate(
-            0.5,
-            8.0,
-            16.0,
-            1e-12,
-            1e-10,
-            2e-12,
-            np.inf,
-            {"sigma_min": "computed", "h": "estimated", "radius": "proved", "margin": "proved"},
+            sigma_min=0.5,
+            sigma_max=8.0,
+            kappa=16.0,
+            alpha=0.5,
+            beta=1.0,
+            gamma=3.0,
+            norm_B=4.0,
+            lipschitz=50.0,
+            step=1e-12,
+            h=1e-10,
+            radius=2e-12,
+            margin=np.inf,
+            provenance={"sigma_min": "computed", "h": "estimated", "radius": "proved", "margin": "proved"},
         ),
         null_space=NullSpace(),
         seconds={"solve": 0.25, "certify": 0.5},
+        bounds={"w": bound(), "offset": bound(), "loss": bound(kind="estimate"), "score": bound(kind="estimate")},
     )
 
 
@@ -146,6 +158,16 @@ def make_floppy(case: CaseResult) -> CaseResult:
     )
 
 
+def make_verification(case: CaseResult, verdict: Verdict = Verdict.HOLDS) -> Verification:
+    """A check of all products of one case, different in every number."""
+    findings = tuple(
+        Finding(p.kind, p.name, p.of, p.wrt, p.wrt2, verdict, f"note {i}", 3, i, f"column {i}", 1e-9 * i, 2e-9 * i, 1e-12, 2.0, 2.5)
+        for i, p in enumerate(case.products, 1)
+    )
+    found = CaseVerdict(case.id, case.status.label, verdict, "of the case", 3e-15, 1e-10, 1e-12, 2e-12, 0.5, findings)
+    return Verification((found,), 3, False, 7, {"jax": "0.12.0"})
+
+
 @pytest.fixture
 def header() -> Header:
     return make_header()
@@ -163,8 +185,9 @@ def floppy(case: CaseResult) -> CaseResult:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> Path:
-    """A result file with both cases; not to be changed."""
+    """A result file with both cases, of which the first was verified; not to be changed."""
     path = tmp_path_factory.mktemp("finished") / "out.h5"
     case = make_case()
     write_result(path, make_header(), [case, make_floppy(case)])
+    write_verification(path, path, make_verification(case))
     return path

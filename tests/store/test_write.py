@@ -81,8 +81,8 @@ def test_numbers_come_back_exactly(path, case, floppy):
                 match product.kind:
                     case "jacobian":
                         value, near = f"sensitivity/{product.of}/{product.wrt}", f"jacobian/{product.of}/{product.wrt}"
-                    case "jvp":
-                        value, near = f"jvp/all_up/{product.of}", f"jvp/all_up/{product.of}"
+                    case "jvp" | "jvp_left" | "jvp_right":
+                        value = near = f"{product.kind}/all_up/{product.of}"
                     case "vjp":
                         value, near = f"vjp/first/{product.wrt}", f"vjp/first/{product.wrt}"
                     case "hessian":
@@ -406,7 +406,7 @@ def test_records_that_contradict_each_other(tmp_path, header, case):
     with pytest.raises(ValueError, match="one linear report per direction"):
         write_result(out, header, [dataclasses.replace(case, linear=case.linear * 2)])
     strange = dataclasses.replace(case.products[0], kind="bend")
-    with pytest.raises(ValueError, match="found 'bend', allowed: jacobian, jvp, vjp, hessian, hessian_along"):
+    with pytest.raises(ValueError, match="found 'bend', allowed: jacobian, jvp, jvp_left, jvp_right, vjp, hessian, hessian_along"):
         write_result(out, header, [dataclasses.replace(case, products=(strange,))])
     up = {"penalty": np.zeros((3, 2))}
     other = [dataclasses.replace(p, direction=up) if (p.kind, p.of) == ("jvp", "loss") else p for p in case.products]

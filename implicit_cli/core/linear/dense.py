@@ -44,7 +44,7 @@ def spectrum_of(A: Matrix, *, symmetric: bool) -> Spectrum:
 
 def _spectrum(sigma: Matrix, right: Matrix, left: Matrix, signs: Matrix) -> Spectrum:
     largest = float(jnp.max(sigma, initial=0.0))
-    null = sigma <= largest * rank_floor(sigma.size)
+    null = sigma <= largest * rank_floor(sigma.size, sigma.dtype)
     kept = sigma[~null]
     return Spectrum(
         sigma_min=float(jnp.min(kept)) if kept.size else 0.0,
@@ -78,7 +78,7 @@ class DenseSolver:
         if not np.isfinite(bound):
             raise Unsuitable("dF/dx has entries that are not finite")
         # the largest column is at most |A|, and sqrt(|A|_1 |A|_inf) at least
-        self._size, self._floor = column, rank_floor(operator.d) * bound
+        self._size, self._floor = column, rank_floor(operator.d, A.dtype) * bound
         self._decomposed: Spectrum | None = None
         self._Z = self._Y = self._known(gauges)
         asked = ["cholesky", "lu"] if operator.symmetric else ["lu"]
@@ -90,7 +90,7 @@ class DenseSolver:
         if not gauges.shape[1] or not self.operator.symmetric:
             return jnp.zeros((self.operator.d, 0))
         G = jnp.linalg.qr(gauges)[0]
-        annulled = float(jnp.linalg.norm(self._A @ G)) <= rank_floor(self.operator.d) * self._size
+        annulled = float(jnp.linalg.norm(self._A @ G)) <= rank_floor(self.operator.d, self._A.dtype) * self._size
         return G if annulled else jnp.zeros((self.operator.d, 0))
 
     def _factorise(self) -> tuple[str, Any]:
@@ -117,7 +117,7 @@ class DenseSolver:
         sigma, right, left, signs = _decompose(self._A, self.operator.symmetric)
         self._decomposed = _spectrum(sigma, right, left, signs)
         self._Z, self._Y = self._decomposed.Z, self._decomposed.Y
-        kept = sigma > self._decomposed.sigma_max * rank_floor(sigma.size)
+        kept = sigma > self._decomposed.sigma_max * rank_floor(sigma.size, sigma.dtype)
         return left, jnp.where(kept, signs / jnp.where(kept, sigma, 1.0), 0.0), right
 
     @property

@@ -20,6 +20,7 @@ from implicit_cli.core.linear.dense import DenseSolver
 from implicit_cli.core.linear.escalation import Chain
 from implicit_cli.core.linear.krylov import KrylovSolver
 from implicit_cli.core.linear.precondition import block_jacobi
+from implicit_cli.core.linear.refined import Refined
 from implicit_cli.core.linear.sparse import SparseSolver, cholesky_installed
 
 DENSE = ("lu", "cholesky", "qr", "svd")
@@ -199,8 +200,13 @@ def _fits(d: int) -> bool:
     return 8 * d * d <= DENSE_BYTES
 
 
-def prepare(plan: LinearPlan, operator: Operator, assemble: Matrix | None, gauges: Matrix) -> Chain:
-    """The solver of a plan, with those that follow it; `assemble` is the matrix A where it is at hand."""
+def prepare(
+    plan: LinearPlan, operator: Operator, assemble: Matrix | None, gauges: Matrix, *, single: Method | None = None
+) -> Chain:
+    """The solver of a plan, with those that follow it; `assemble` is the matrix A where it is at hand.
+
+    `single` is a solver for the same A in float32: it is refined, and comes first.
+    """
     if plan.ridge:
         operator = _shifted(operator, plan.ridge)
         assemble = None if assemble is None else assemble + plan.ridge * np.eye(operator.d)
@@ -230,7 +236,10 @@ def prepare(plan: LinearPlan, operator: Operator, assemble: Matrix | None, gauge
             operator, gauges, method=name, tol=plan.tol, max_steps=plan.max_steps, host=host, precondition=precondition
         )
 
-    return Chain([(name, partial(make, name)) for name in (plan.method, *plan.then)], operator.d, ridge=plan.ridge)
+    links: list[tuple[str, Callable[[], Method]]] = [(name, partial(make, name)) for name in (plan.method, *plan.then)]
+    if single is not None:
+        links.insert(0, (f"{single.method} in float32", partial(Refined, single, operator, gauges, tol=plan.tol)))
+    return Chain(links, operator.d, ridge=plan.ridge)
 
 
 def _shifted(operator: Operator, ridge: float) -> Operator:

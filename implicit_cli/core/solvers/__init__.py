@@ -5,7 +5,7 @@ that pays; `run` is the same loop as one traced program, for `jit` and `vmap`.
 """
 
 from implicit_cli.core.solvers.base import Goal, Limits, Observer, Run, Solution, compiled_residual, residual, run
-from implicit_cli.core.solvers.choice import METHODS, allowed, pick, solve
+from implicit_cli.core.solvers.choice import METHODS, allowed, pick, polish, solve
 
 __all__ = [
     "METHODS",
@@ -17,6 +17,7 @@ __all__ = [
     "allowed",
     "compiled_residual",
     "pick",
+    "polish",
     "residual",
     "run",
     "solve",

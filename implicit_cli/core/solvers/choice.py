@@ -157,10 +157,10 @@ def solve(
     exhausted = solution.status is Status.NOT_CONVERGED and solution.steps >= max_steps
     if linearise is None or exhausted or solution.status is Status.NOT_FINITE:
         return solution
-    return _polish(solution, goal, p, tol, linearise)
+    return polish(solution, goal, p, tol, linearise)
 
 
-def _polish(solution: Solution, goal: Goal, p: Point, tol: float, linearise: Callable[[Point], LinearSolver]) -> Solution:
+def polish(solution: Solution, goal: Goal, p: Point, tol: float, linearise: Callable[[Point], LinearSolver]) -> Solution:
     """Newton steps `x - A^+ F` while they reduce the residual: quadratic convergence, null space left alone.
 
     At the end of a projection or prox they are the semismooth Newton method. A step that leaves the feasible set is brought back,

@@ -35,6 +35,8 @@ WIDTH = 64
 """Columns that are evaluated at once."""
 AGREEMENT = 1e-4
 """Relative difference to central differences of F below which F is taken for analytic."""
+ROUNDING = 8.0
+"""Roundings of a product of A or B."""
 LIMIT = 1e-8
 """Largest relative residual of the dense solve."""
 
@@ -120,14 +122,13 @@ class ComplexStep:
         if self._status is not Status.OK or not certifier.available:
             return found
         p, d = self.site.p, self.site.vectors.x.size
-        moved, _, _ = self._at(p._replace(x=p.x + certifier.delta), V)
-        truncation = certifier.truncation(jnp.asarray(moved - found.value), jnp.asarray(found.value))
-        noise = certifier.noise * certifier.certificate.kappa * np.linalg.norm(found.value[:d], axis=0)
+        moved, _, _ = self._at(certifier.there, V)
+        truncation = (1.0 + certifier.inflation) * np.abs(moved - found.value)
+        noise = ROUNDING * float(jnp.finfo(p.x.dtype).eps)
+        noise_x = noise * certifier.certificate.kappa * np.linalg.norm(found.value[:d], axis=0)
         rounding = np.zeros_like(found.value)
-        rounding[:d] = noise / max(d, 1) ** 0.5
-        if m := self.site.vectors.y.size:
-            g_x, _ = self.site.vectors.system.g_cotangent(p, jnp.eye(m, dtype=p.x.dtype))
-            rounding[d:] = np.outer(np.linalg.norm(np.asarray(g_x), axis=0), noise) + certifier.noise * np.abs(found.value[d:])
+        rounding[:d] = noise_x / max(d, 1) ** 0.5
+        rounding[d:] = np.outer(certifier.reach_y, noise_x) + noise * np.abs(found.value[d:])
         return found._replace(truncation=truncation, rounding=rounding)
 
     def _at(self, p: Point, V: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:

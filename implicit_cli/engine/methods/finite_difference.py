@@ -38,12 +38,16 @@ Solve = Callable[[Point], Solution]
 
 
 class Ladder(NamedTuple):
-    """Changes of (x, y) at the steps h (l,) that could be solved, forward and backward (l, d + m); `noise` is their error."""
+    """Changes of (x, y) at the steps h (l,) that could be solved, forward and backward (l, d + m); `noise` is their error.
+
+    `slip` (l,) is how far x moved along the null space, which the changes have lost.
+    """
 
     h: FloatArray
     plus: FloatArray
     minus: FloatArray
     noise: FloatArray
+    slip: FloatArray
 
 
 class FiniteDifference:
@@ -60,7 +64,8 @@ class FiniteDifference:
         d = site.vectors.x.size
         self._blocks += [slice(d + s.start, d + s.stop) for s in site.vectors.y.slices.values()]
         self._failed = 0
-        self._base = self._solved(site.p.theta)
+        # where differences are taken from: nearer to the root than the site, or as near
+        self.base = self._solved(site.p.theta)
 
     def columns(self, V: FloatArray) -> Columns:
         return self._extrapolated(V, lambda ladder, h: (ladder.plus - ladder.minus) / (2 * h), lambda h: 1 / h)
@@ -81,36 +86,36 @@ class FiniteDifference:
         solution = self.solve(p)
         return p._replace(x=solution.x), solution.status
 
-    def _ladder(self, v: FloatArray) -> Ladder:
-        """Solve at every step of a ladder along v; kept, for a first and a second derivative share it."""
+    def ladder(self, v: FloatArray) -> Ladder:
+        """Solve at every step of a ladder along v (n,); kept, for a first and a second derivative share it."""
         key = v.tobytes()
         if key not in self._ladders:
             site, vectors = self.site, self.site.vectors
             theta = np.asarray(site.p.theta)
-            size = np.maximum(np.abs(theta), 0.1 * max(np.abs(theta).max(initial=0.0), 1e-300))
-            size = np.where(size > 1e-290, size, 1.0)
-            largest = LARGEST / max(float(np.max(np.abs(v) / size, initial=0.0)), 1e-300)
-            rows: list[tuple[float, FloatArray, FloatArray]] = []
-            defects = [self._defect(self._base[0])]
+            largest = LARGEST / max(relative_size(v, theta), 1e-300)
+            rows: list[tuple[float, FloatArray, FloatArray, float]] = []
+            defects = [self._defect(self.base[0])]
             for level in range(LEVELS if v.any() else 0):
                 h = largest / FACTOR**level
                 ends = [self._solved(theta + sign * h * v) for sign in (1.0, -1.0)]
-                if any(status is not Status.OK for _, status in ends) or self._base[1] is not Status.OK:
+                if any(status is not Status.OK for _, status in ends) or self.base[1] is not Status.OK:
                     self._failed += 1
                     continue
                 defects += [self._defect(p) for p, _ in ends]
                 plus, minus = (self._change(p) for p, _ in ends)
-                rows.append((h, plus, minus))
+                slip = max(float(jnp.linalg.norm(site.A.spectrum.Z.T @ (p.x - self.base[0].x))) for p, _ in ends)
+                rows.append((h, plus, minus, slip))
             if self._failed:
                 self.note = f"{self._failed} steps of the ladders could not be solved and were left out"
             error = np.asarray(site.A.solve(jnp.stack(defects, axis=1)).value)
             noise = self._noise(2 * float(np.linalg.norm(error, axis=0).max()))
             width = vectors.x.size + vectors.y.size
             self._ladders[key] = Ladder(
-                np.array([h for h, _, _ in rows]),
-                np.array([plus for _, plus, _ in rows]).reshape(-1, width),
-                np.array([minus for _, _, minus in rows]).reshape(-1, width),
+                np.array([h for h, _, _, _ in rows]),
+                np.array([plus for _, plus, _, _ in rows]).reshape(-1, width),
+                np.array([minus for _, _, minus, _ in rows]).reshape(-1, width),
                 noise,
+                np.array([slip for _, _, _, slip in rows]),
             )
         return self._ladders[key]
 
@@ -119,13 +124,13 @@ class FiniteDifference:
 
     def _change(self, p: Point) -> FloatArray:
         """(x, y) at p less those at the solution, the former without its part along the null space."""
-        g, base = self.site.vectors.system.g, self._base[0]
+        g, base = self.site.vectors.system.g, self.base[0]
         dx = project_out(self.site.A.spectrum.Z, (p.x - base.x)[:, None])[:, 0]
         return np.concatenate([np.asarray(dx), np.asarray(g(p.x, p.theta, p.data) - g(base.x, base.theta, base.data))])
 
     def _noise(self, left: float) -> FloatArray:
         """Error of a solution (d + m,) from rounding and from what is left of F: in each block, its norm spread evenly."""
-        vectors, p = self.site.vectors, self._base[0]
+        vectors, p = self.site.vectors, self.base[0]
         d, eps = vectors.x.size, float(jnp.finfo(p.x.dtype).eps)
         in_x = left + 2 * eps * float(jnp.linalg.norm(p.x))
         g_x, _ = vectors.system.g_cotangent(p, jnp.eye(vectors.y.size, dtype=p.x.dtype))
@@ -153,7 +158,7 @@ class FiniteDifference:
         for column in range(k):
             if not V[:, column].any():
                 continue
-            ladder = self._ladder(np.ascontiguousarray(V[:, column]))
+            ladder = self.ladder(np.ascontiguousarray(V[:, column]))
             if len(ladder.h) < FEWEST:
                 status[column] = int(Status.NOT_CONVERGED)
                 value[:, column] = truncation[:, column] = rounding[:, column] = np.nan
@@ -168,6 +173,17 @@ class FiniteDifference:
                 value[block, column], truncation[block, column] = best[block], SAFETY * error[block]
                 rounding[block, column] = AMPLIFIED * growth(h) * ladder.noise[block]
         return Columns(value, truncation, np.zeros_like(value), rounding, status)
+
+
+def sizes(theta: FloatArray) -> FloatArray:
+    """How large each entry of theta (n,) counts as: its own size, at least a tenth of the largest, and 1 where all are 0."""
+    size = np.maximum(np.abs(theta), 0.1 * max(np.abs(theta).max(initial=0.0), 1e-300))
+    return np.where(size > 1e-290, size, 1.0)
+
+
+def relative_size(v: FloatArray, theta: FloatArray) -> float:
+    """Largest change of an entry of theta (n,) by v (n,), relative to how large it counts as."""
+    return float(np.max(np.abs(v) / sizes(theta), initial=0.0))
 
 
 def richardson(h: FloatArray, D: FloatArray) -> list[tuple[FloatArray, FloatArray, float]]:
