@@ -29,7 +29,7 @@ EXAMPLES = {
     "labels": "labels: {orbit: [Earth, Mercury, Halley]}",
     "transforms": "transforms: {penalty: log}",
     "precision": "precision: float32",
-    "refine": "refine: true",
+    "refine": "precision: float32\nrefine: true",
     "solver": "solver: {name: lbfgs, tol: 1e-6}",
     "solver.name": "solver: newton",
     "solver.tol": "solver: {tol: 1e-10}",
@@ -129,7 +129,8 @@ def keys(section: str) -> str:
     rows = ["| key | type | default | meaning | example |", "|---|---|---|---|---|"]
     for key, entry, needed in properties(section):
         default = "needed" if needed else default_of(entry)
-        cells = (f"`{key}`", kind_of(entry), default, entry["description"], f"`{EXAMPLES[key]}`")
+        example = EXAMPLES[key].replace("\n", "`<br>`")
+        cells = (f"`{key}`", kind_of(entry), default, entry["description"], f"`{example}`")
         rows.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
     return "\n".join(rows) + "\n"
 

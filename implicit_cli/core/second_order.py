@@ -24,9 +24,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from implicit_cli.core.certificate import Certifier, FloatArray, Parts
+from implicit_cli.core.certificate import Certifier, Parts
 from implicit_cli.core.implicit import Forward, Matrix, Point, System
 from implicit_cli.core.linear import LinearSolver, Solved
+from implicit_cli.core.nearby import FloatArray
 
 PROBES, PROBE = 4, 1e-6
 """Random changes, of this relative size, that measure how rounding errors of J and u reach the second derivatives."""

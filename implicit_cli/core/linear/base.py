@@ -92,6 +92,9 @@ class Method(Protocol):
     def solve(self, b: Matrix, *, transpose: bool = False) -> Solved:
         """`A u = b`, or `A' u = b`, for each column of b (d, k): the minimum-norm solution, of the part of b in the range."""
 
+    def inverse(self, b: Matrix, *, transpose: bool = False) -> Matrix:
+        """The value of `solve`, by a factor neither refined nor judged: for what need not be known to all digits."""
+
 
 class LinearSolver(Method, Protocol):
     """A with everything needed to solve with it: what `prepare` returns."""

@@ -138,19 +138,19 @@ class DenseSolver:
             return lambda u: np.asarray(_product(self._A, jnp.asarray(u).reshape(-1, 1), transpose))[:, 0]
 
         def inverse(transpose: bool) -> Any:
-            return lambda u: np.asarray(self._inverse(jnp.asarray(u).reshape(-1, 1), transpose))[:, 0]
+            return lambda u: np.asarray(self.inverse(jnp.asarray(u).reshape(-1, 1), transpose=transpose))[:, 0]
 
         low, high, sure = extremes(product(False), product(True), inverse(False), inverse(True), d, symmetric=symmetric)
         return Spectrum(low, high, self._Z, self._Y, 0, computed=sure)
 
-    def _inverse(self, b: Matrix, transpose: bool) -> Matrix:
+    def inverse(self, b: Matrix, *, transpose: bool = False) -> Matrix:
         domain, codomain = (self._Y, self._Z) if transpose else (self._Z, self._Y)
         return project_out(domain, _substitute(self.method, self._factor, project_out(codomain, b), transpose))
 
     def solve(self, b: Matrix, *, transpose: bool = False) -> Solved:
         return solve_directly(
             self.operator,
-            lambda b: self._inverse(b, transpose),
+            lambda b: self.inverse(b, transpose=transpose),
             b,
             self._Z if transpose else self._Y,
             transpose=transpose,

@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from implicit_cli.core.linear.base import Matrix, Method, Solved, Spectrum, Unsuitable
+from implicit_cli.core.linear.dense import DenseSolver
+from implicit_cli.core.linear.sparse import SparseSolver
 from implicit_cli.status import Status
 
 BIAS_TERMS = 200
@@ -85,6 +87,12 @@ class Chain:
             solved = _merge(solved, bad, self._last.solve(b[:, bad], transpose=transpose))
         return solved._replace(method=self.method)
 
+    def inverse(self, b: Matrix, *, transpose: bool = False) -> Matrix:
+        """By the method in charge if that is a factorisation, else as `solve`."""
+        if isinstance(self._last, (DenseSolver, SparseSolver)):
+            return self._last.inverse(b, transpose=transpose)
+        return self.solve(b, transpose=transpose).value
+
     def bias(self, u: Matrix, *, transpose: bool = False) -> Matrix:
         """What the ridge has done to solutions u (d, k): `A^-1 ridge u`, by which A^-1 b is larger than u = (A + ridge I)^-1 b.
 
@@ -114,6 +122,9 @@ class _Nothing:
     @property
     def spectrum(self) -> Spectrum:
         return Spectrum(0.0, float("nan"), *self.null_space, computed=False)
+
+    def inverse(self, b: Matrix, *, transpose: bool = False) -> Matrix:
+        return jnp.full_like(b, jnp.nan)
 
     def solve(self, b: Matrix, *, transpose: bool = False) -> Solved:
         k = b.shape[1]

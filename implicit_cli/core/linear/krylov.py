@@ -64,6 +64,9 @@ class KrylovSolver:
         """Extreme singular values by power iterations; costs a dozen solves, so only where it is asked for."""
         return Spectrum(self._sigma_min(), self._sigma_max, self._Z, self._Z, computed=False)
 
+    def inverse(self, b: Matrix, *, transpose: bool = False) -> Matrix:
+        return self.solve(b, transpose=transpose).value
+
     def solve(self, b: Matrix, *, transpose: bool = False) -> Solved:
         b = project_out(self._Z, b)
         u, steps = jnp.zeros_like(b), np.zeros(b.shape[1], dtype=int)

@@ -53,6 +53,9 @@ class Refined:
             found.sigma_min * (1.0 - self._loss), found.sigma_max, self._Z, self._Z, found.negative, computed=found.computed
         )
 
+    def inverse(self, b: Matrix, *, transpose: bool = False) -> Matrix:
+        return self.solve(b, transpose=transpose).value
+
     def solve(self, b: Matrix, *, transpose: bool = False) -> Solved:
         b = project_out(self._Z, b)
         u, residual, size = jnp.zeros_like(b), b, jnp.linalg.norm(b, axis=0)

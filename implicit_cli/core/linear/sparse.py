@@ -257,6 +257,10 @@ class SparseSolver:
         u[cols] = self._factor.solve(b[rows], transpose)
         return project_out(domain, u)
 
+    def inverse(self, b: Matrix, *, transpose: bool = False) -> Matrix:
+        null = jnp.asarray(self._Z if transpose else self._Y)
+        return jnp.asarray(self._inverse(np.asarray(project_out(null, b)), transpose))
+
     def solve(self, b: Matrix, *, transpose: bool = False) -> Solved:
         return solve_directly(
             self.operator,
