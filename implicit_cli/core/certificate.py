@@ -90,7 +90,7 @@ class Certifier(Nearby):
         noise = ROUNDING * most([system.g(one.x, one.theta, one.data) - y for one in self._rounded])[:, None]
         return (
             Parts(e, nothing, noise_x, spread),
-            Parts(moved, nothing, noise + self._through_g(np.array([self._noise])), spread, self.reach_y),
+            Parts(moved, nothing, noise + np.outer(self._noise_y, [self._noise]), spread, self.reach_y),
         )
 
     def forward(self, f: Forward) -> tuple[Parts, Parts]:
@@ -108,7 +108,7 @@ class Certifier(Nearby):
         noise_x = np.outer(np.max(np.abs(np.asarray(self._unit)), axis=1), noise)
         in_x = Parts(np.asarray(C), share, noise_x + self._eps * np.abs(np.asarray(f.U)), spread)
         Y = system.g_tangent(there, f.U + C, f.V)
-        noise_y = noise_y + self._eps * np.abs(np.asarray(Y)) + self._through_g(noise)
+        noise_y = noise_y + self._eps * np.abs(np.asarray(Y)) + np.outer(self._noise_y, noise)
         return in_x, Parts(np.asarray(Y - f.Y), share, noise_y, spread, self.reach_y)
 
     def adjoint(self, a: Adjoint) -> Parts:
@@ -134,10 +134,11 @@ class Certifier(Nearby):
         """What the first order leaves is worth a product of its own."""
         return not self.q < SMOOTH
 
-    def _through_g(self, noise: FloatArray) -> FloatArray:
-        """What errors of these lengths (k,) in F's equation do to y, entry by entry (m, k)."""
+    @cached_property
+    def _noise_y(self) -> FloatArray:
+        """What an error of length 1 in F's equation does to y, entry by entry (m,)."""
         moved = self.system.g_tangent(self.p, self._unit, jnp.zeros((self.p.theta.size, self._unit.shape[1]), self.p.x.dtype))
-        return np.outer(np.max(np.abs(np.asarray(moved)), axis=1, initial=0.0), noise)
+        return np.asarray(np.max(np.abs(np.asarray(moved)), axis=1, initial=0.0))
 
     @cached_property
     def _noise_theta(self) -> FloatArray:

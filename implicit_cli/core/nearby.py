@@ -38,6 +38,16 @@ ROUNDING = 4.0
 """Roundings of each operand, of which one is measured."""
 
 
+def affine(constants: Constants) -> bool:
+    """A is proved to be the same everywhere."""
+    return constants.gamma is not None and float(constants.gamma) == 0.0
+
+
+def proves(constants: Constants, *, direct: bool) -> bool:
+    """The constants make a bound of an unknown a proof; `direct`: sigma_min at x is known from a factorisation."""
+    return constants.gamma is not None and (constants.alpha is not None or (affine(constants) and direct))
+
+
 class Nearby:
     """A point near a root, with the root's neighbourhood: what the error parts of every product are made of."""
 
@@ -176,7 +186,7 @@ class Nearby:
     @property
     def _affine(self) -> bool:
         """F is affine in x: A is the same everywhere."""
-        return self.constants.gamma is not None and float(self.constants.gamma) == 0.0
+        return affine(self.constants)
 
     @cached_property
     def _displaced(self) -> Matrix:
@@ -240,8 +250,7 @@ class Nearby:
     @property
     def proved(self) -> bool:
         """True where the bound of an unknown rests on constants that are proved, or computed by a factorisation."""
-        c = self.constants
-        return c.gamma is not None and (c.alpha is not None or (self._affine and self.A.spectrum.computed))
+        return proves(self.constants, direct=self.A.spectrum.computed)
 
     @property
     def available(self) -> bool:

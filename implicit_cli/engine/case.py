@@ -21,14 +21,14 @@ from implicit_cli.core.precision import float32
 from implicit_cli.core.solvers import Observer as SolverObserver
 from implicit_cli.core.solvers import Solution, compiled_residual, solve
 from implicit_cli.engine import methods
-from implicit_cli.engine.accuracy import GAIN, ROUNDS, known, tightened
+from implicit_cli.engine.accuracy import GAIN, ROUNDS, Known, known, tightened
 from implicit_cli.engine.chunks import Memory, Room
 from implicit_cli.engine.judge import STORED, flagged, judge, verdict
 from implicit_cli.engine.kinks import Kink, look, without_kinks
 from implicit_cli.engine.linearise import degeneracy, in_single, linearise, margin, single_point, single_solver
 from implicit_cli.engine.passes import Solves
 from implicit_cli.engine.plan import Plan
-from implicit_cli.engine.products import KINDS, Products
+from implicit_cli.engine.products import Products, ordered
 from implicit_cli.engine.sides import both_sides
 from implicit_cli.engine.site import Site, no_bound
 from implicit_cli.engine.vectors import Vectors
@@ -88,7 +88,7 @@ def run_case(
                 break
             found = again
         before, done = done, _differentiated(vectors, tighter, found, watch, observer, room, start)
-        if not known(done.products).relative < GAIN * known(before.products).relative:
+        if not done.reached.relative < GAIN * before.reached.relative:
             break
     return _recorded(vectors, plan, found, done, watch, identity)
 
@@ -132,6 +132,7 @@ class Done(NamedTuple):
     certifier: Certifier
     kink: Kink
     method: str
+    reached: Known
 
 
 def _found(vectors: Vectors, plan: Plan, start: Point, solution: Solution) -> Found:
@@ -173,7 +174,7 @@ def _joined(first: Solution, onward: Solution, tol: float) -> Solution:
 
 def _tightened(done: Done, found: Found, observer: Observer | None) -> Plan | None:
     """The plan with the tolerance that the bounds ask for; None where they are met, or no tolerance stands in their way."""
-    plan, reached = done.plan, known(done.products)
+    plan, reached = done.plan, done.reached
     judged = done.certifier.available and found.solution.status is Status.OK and done.method == "implicit"
     if not judged or not reached.relative > plan.accuracy:
         return None
@@ -235,8 +236,8 @@ def _differentiated(
         if plan.one_sided:
             say("differentiating one-sidedly")
             sides = both_sides(site, kink, certifier)
-            products.results = tuple(sorted((*products.results, *sides), key=lambda product: KINDS.index(product.kind)))
-    return Done(plan, A, sorted_out, products, certifier, kink, plan.method if compared else "implicit")
+            products.results = ordered((*products.results, *sides))
+    return Done(plan, A, sorted_out, products, certifier, kink, plan.method if compared else "implicit", known(products))
 
 
 def _recorded(vectors: Vectors, plan: Plan, found: Found, done: Done, watch: Stopwatch, identity: str) -> CaseResult:

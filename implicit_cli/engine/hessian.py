@@ -15,6 +15,7 @@ import numpy as np
 from implicit_cli.core.certificate import Certifier
 from implicit_cli.core.implicit import Forward, forward
 from implicit_cli.core.linear import Solved
+from implicit_cli.core.nearby import lengths
 from implicit_cli.core.second_order import Hessians, Second, SecondCertifier, hessians, second
 from implicit_cli.engine.passes import Solves
 from implicit_cli.engine.site import FloatArray, Mask, Site, columns, no_bound
@@ -76,7 +77,7 @@ class SecondOrder:
             for wrt, rows in theta.slices.items():
                 for wrt2, place in theta.slices.items():
                     solves = np.concatenate([f.solved.status[rows], f.solved.status[place], h.solved.status[i : i + 1]])
-                    norms = (_column_norms(truncation[rows, place]), _column_norms(linear[rows, place]), parts.rounding[i, place])
+                    norms = (lengths(truncation[rows, place]), lengths(linear[rows, place]), parts.rounding[i, place])
                     found = (part.reshape(theta.shapes[wrt2]) for part in norms)
                     bound = self.site.bound(found, "estimate", certifier)
                     block = value[rows, place].reshape(theta.shapes[wrt] + theta.shapes[wrt2])
@@ -110,10 +111,6 @@ class SecondOrder:
 def scalars(site: Site) -> list[str]:
     """What in `of` has a Hessian: unknowns and outputs of shape ()."""
     return [of for of in site.vectors.bound.of if site.vectors.bound.shapes[of] == ()]
-
-
-def _column_norms(part: FloatArray) -> FloatArray:
-    return np.asarray(np.linalg.norm(part, axis=0))
 
 
 def _told(*solved: Solved) -> Solves:

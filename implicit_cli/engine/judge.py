@@ -12,7 +12,7 @@ from implicit_cli.core.certificate import Certifier
 from implicit_cli.core.degeneracy import Degeneracy
 from implicit_cli.core.linear import LinearSolver
 from implicit_cli.core.solvers import Solution
-from implicit_cli.engine.accuracy import known
+from implicit_cli.engine.accuracy import Known
 from implicit_cli.engine.kinks import Kink
 from implicit_cli.engine.plan import Plan
 from implicit_cli.engine.products import Products
@@ -43,6 +43,8 @@ class Differentiated(Protocol):
     def certifier(self) -> Certifier: ...
     @property
     def kink(self) -> Kink: ...
+    @property
+    def reached(self) -> Known: ...
 
 
 def judge(vectors: Vectors, plan: Plan, solution: Solution, residual: float, done: Differentiated) -> tuple[Status, str]:
@@ -87,7 +89,7 @@ def judge(vectors: Vectors, plan: Plan, solution: Solution, residual: float, don
     if kink.outputs.any():
         names = [name for name, mask in vectors.y.split(kink.outputs).items() if mask.any()]
         return verdict(Status.NONDIFFERENTIABLE, f"{' and '.join(names)}: derivatives jump within {kink.reach:.1e} of x")
-    reached = known(products)
+    reached = done.reached
     if reached.rounding > LOST:
         digits = -np.log10(np.finfo(float).eps)
         return verdict(

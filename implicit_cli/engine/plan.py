@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from implicit_cli.core.implicit import Point
 from implicit_cli.core.linear import LinearPlan, choose
+from implicit_cli.core.nearby import proves
 from implicit_cli.core.solvers import pick
 from implicit_cli.engine.chunks import Chunks, divide
 from implicit_cli.engine.vectors import Vectors
@@ -190,8 +191,7 @@ def _certificate(vectors: Vectors, p: Point, linear: LinearPlan, solves: int, *,
     """What certificate there will be, and its cost in linear solves."""
     _, theta, data = vectors.arguments(p)
     constants, direct = vectors.problem.constants(theta, data), linear.computes_spectrum
-    affine = constants.gamma is not None and float(constants.gamma) == 0.0
-    proved = constants.gamma is not None and (constants.alpha is not None or (affine and direct))
+    proved = proves(constants, direct=direct)
     kind = "a bound for unknowns in forward mode, for all else an estimate" if proved else "an estimate: gamma is measured"
     source = "computed from the factor" if direct else "estimated by inverse iteration"
     extra = "; derivatives are corrected to second order" if corrected else ""

@@ -6,7 +6,7 @@ product's status says so; an output that depends on them is NaN.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 
 import numpy as np
@@ -20,6 +20,12 @@ from implicit_cli.result import Product
 
 KINDS = ("jacobian", "jvp", "jvp_left", "jvp_right", "vjp", "hessian", "hessian_along")
 """Kinds of products in the order of the results."""
+
+
+def ordered(products: Iterable[Product]) -> tuple[Product, ...]:
+    """Products by kind, in the order of `KINDS`."""
+    return tuple(sorted(products, key=lambda product: KINDS.index(product.kind)))
+
 
 Watch = Callable[[str], AbstractContextManager[None]]
 
@@ -66,7 +72,7 @@ class Products:
             certifier = certifier or certify()
             self.second_order.certify(certifier)
             results = [product for work in self.passes for product in work.products(certifier)] + self.second_order.results
-        self.results = tuple(sorted(results, key=lambda product: KINDS.index(product.kind)))
+        self.results = ordered(results)
         return certifier
 
     def relative(self, product: Product) -> float:
@@ -79,7 +85,8 @@ class Products:
             sizes, found = column_sizes(product.value.reshape(bounds.size, -1).T, self.site.room)
         if not found:
             return float("nan")
-        sizes = np.where(sizes > bounds, sizes, np.maximum(sizes, self._scale(product)))
+        if not (sizes > bounds).all():
+            sizes = np.where(sizes > bounds, sizes, np.maximum(sizes, self._scale(product)))
         return float(np.max(np.divide(bounds, sizes, out=bounds.astype(float), where=sizes > 0), initial=0.0))
 
     def _scale(self, product: Product) -> float:
