@@ -176,7 +176,7 @@ class Study:
         forwards = Forward(V, U, system.g_tangent(p, U, V), _solved(f.solved, U, rhs, rhs - system.A_times(p, U)))
         L = c_theta - system.Bt_times(p, U_adjoint)
         back = _solved(a.solved, U_adjoint, rhs_adjoint, rhs_adjoint - system.At_times(p, U_adjoint))
-        return forwards, Adjoint(W[d:], U_adjoint, L, back)
+        return forwards, Adjoint(W[:d], W[d:], U_adjoint, L, back)
 
     def certify(self, draw: Draw, truth: Truth, x: np.ndarray, precision: str) -> Site:
         p = self.point(draw, x)

@@ -9,7 +9,8 @@ A^-1 is the factor at hand, and x* is approached with it too, by Newton steps th
 
     C = -A^-1 G(x_bar)
 
-is the error of J to first order, that of the linear solve included, and what has to be added to J to be rid of it. The bound is
+is the error of J to first order, that of the linear solve included, and what has to be added to J to be rid of it. Where e is
+within rounding, G is the linear solve's residual, and that e counts as rounding. The bound is
 
     truncation   |C|; for what it leaves, |A^-1 G'| / (1 - q) with G' = A(x_bar) (J + C) + B(x_bar); and the share of x* - x_bar
     linear       the share in |C| of the linear solve's residual R = A J + B, recomputed from F
@@ -26,13 +27,13 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from implicit_cli.core.implicit import Adjoint, Forward, Point
+from implicit_cli.core import measured
+from implicit_cli.core.implicit import Adjoint, Forward
 from implicit_cli.core.linear.base import project_out
-from implicit_cli.core.nearby import CRUDE, EXACT, PROBES, ROUNDING, FloatArray, Matrix, Nearby, lengths, most, probes, rounded
+from implicit_cli.core.nearby import CRUDE, EXACT, FloatArray, Matrix, Nearby, lengths, norm, probes
 
 Rows = slice | np.ndarray
 
@@ -40,7 +41,7 @@ SLACK = 0.01
 """Of the correction, for the errors of its own computation."""
 SMOOTH = 1e-3
 """With a q below this, what the first order leaves is bounded by q itself."""
-COLUMNS = 16
+COLUMNS = 8
 """Columns on which rounding is measured, at most."""
 
 
@@ -82,52 +83,42 @@ class Certifier(Nearby):
 
     def solution(self) -> tuple[Parts, Parts]:
         """Errors of x (d, 1) and of y = g(x, theta) (m, 1)."""
-        system, p = self.system, self.p
         spread, nothing = np.array([self._rest]), np.zeros(1)
-        e, noise_x = np.asarray(self.error)[:, None], np.abs(np.asarray(self._noise_x))[:, None]
-        y = system.g(p.x, p.theta, p.data)
-        moved = np.asarray(system.g(p.x + self.error, p.theta, p.data) - y)[:, None]
-        noise = ROUNDING * most([system.g(one.x, one.theta, one.data) - y for one in self._rounded])[:, None]
+        moved, noise = (np.asarray(part)[:, None] for part in self.system.compiled(measured.move_of_g)(self.p, self.error))
         return (
-            Parts(e, nothing, noise_x, spread),
+            Parts(self.error[:, None], nothing, np.abs(self._noise_x)[:, None], spread),
             Parts(moved, nothing, noise + np.outer(self._noise_y, [self._noise]), spread, self.reach_y),
         )
 
     def forward(self, f: Forward) -> tuple[Parts, Parts]:
         """Errors of `f.U` (d, k) and of `f.Y` (m, k)."""
         system, there = self.system, self.there
-        C = self._inverse(-system.F_tangent(there, f.U, f.V))
+        residual = self._residual(f.solved.residual, f.U)
+        C = self._inverse(residual if self.settled else -system.F_tangent(there, f.U, f.V))
         left = system.F_tangent(there, f.U + C, f.V) if self._rough else None
-        spread, share = self._left(C, left, f.solved.residual + self.A.ridge * f.U, transpose=False)
-
-        def products(one: Point, U: Matrix, V: Matrix) -> tuple[Matrix, Matrix]:
-            return system.F_tangent(one, U, V), system.g_tangent(one, U, V)
-
-        size = lengths(f.solved.rhs) + self.certificate.sigma_max * lengths(f.U)
-        noise, noise_y = self._noise_of(products, size, f.U, f.V)
-        noise_x = np.outer(np.max(np.abs(np.asarray(self._unit)), axis=1), noise)
+        spread, share = self._left(C, left, residual, transpose=False)
+        noise, noise_y = self._noise_of(measured.rounding_of_products, f.solved.rhs, f.U, f.V)
+        noise_x = np.outer(np.max(np.abs(self._unit), axis=1), noise)
         in_x = Parts(np.asarray(C), share, noise_x + self._eps * np.abs(np.asarray(f.U)), spread)
-        Y = system.g_tangent(there, f.U + C, f.V)
-        noise_y = noise_y + self._eps * np.abs(np.asarray(Y)) + np.outer(self._noise_y, noise)
-        return in_x, Parts(np.asarray(Y - f.Y), share, noise_y, spread, self.reach_y)
+        Y = np.asarray(system.g_tangent(there, f.U + C, f.V))
+        noise_y = noise_y + self._eps * np.abs(Y) + np.outer(self._noise_y, noise)
+        return in_x, Parts(Y - np.asarray(f.Y), share, noise_y, spread, self.reach_y)
 
     def adjoint(self, a: Adjoint) -> Parts:
         """Errors of `a.L` (n, k)."""
-        system, p, there = self.system, self.p, self.there
-
-        def equation(one: Point, W_y: Matrix, U: Matrix) -> tuple[Matrix, Matrix]:
-            """g_x' w - A' u, which with w's own weight on x vanishes, and the product g_theta' w - B' u."""
-            return tuple(map(jnp.subtract, system.g_cotangent(one, W_y), system.F_cotangent(one, U)))  # type: ignore[return-value]
-
-        residual = a.solved.residual + self.A.ridge * a.U
-        here, at_there = equation(p, a.W_y, a.U)[0], equation(there, a.W_y, a.U)[0]
-        C = self._inverse(residual + at_there - here, transpose=True)
-        later, L = equation(there, a.W_y, a.U + C)
-        spread, share = self._left(C, residual + later - here, residual, transpose=True)
-        size = lengths(a.solved.rhs) + self.certificate.sigma_max * lengths(a.U)
-        noise, noise_L = self._noise_of(equation, size, a.W_y, a.U)
+        residual = self._residual(a.solved.residual, a.U)
+        equation = self.system.compiled(measured.adjoint_left)
+        still = residual if self.settled else equation(self.there, a.U, jnp.zeros_like(a.U), a.W_x, a.W_y)[0]
+        C = self._inverse(still, transpose=True)
+        left, L = equation(self.there, a.U, C, a.W_x, a.W_y)
+        spread, share = self._left(C, left, residual, transpose=True)
+        noise, noise_L = self._noise_of(measured.rounding_of_adjoint_products, a.solved.rhs, a.U, a.W_y)
         noise_L = noise_L + self._eps * np.abs(np.asarray(L)) + np.outer(self._noise_theta, noise)
-        return Parts(np.asarray(L - a.L), share, noise_L, spread, self.reach_theta)
+        return Parts(np.asarray(L) - np.asarray(a.L), share, noise_L, spread, self.reach_theta)
+
+    def _residual(self, residual: Matrix, U: Matrix) -> Matrix:
+        """What U leaves of A's own equation, where the solver works with A + ridge I."""
+        return residual + self.A.ridge * U if self.A.ridge else residual
 
     @property
     def _rough(self) -> bool:
@@ -137,42 +128,33 @@ class Certifier(Nearby):
     @cached_property
     def _noise_y(self) -> FloatArray:
         """What an error of length 1 in F's equation does to y, entry by entry (m,)."""
-        moved = self.system.g_tangent(self.p, self._unit, jnp.zeros((self.p.theta.size, self._unit.shape[1]), self.p.x.dtype))
+        moved = self.system.g_tangent(self.p, self._unit, np.zeros((self.p.theta.size, self._unit.shape[1])))
         return np.asarray(np.max(np.abs(np.asarray(moved)), axis=1, initial=0.0))
 
     @cached_property
     def _noise_theta(self) -> FloatArray:
         """What an error of length 1 in the adjoint's equation does to a cotangent's product, entry by entry (n,)."""
         if self.system.symmetric:
-            unit = self._unit
+            unit: Any = self._unit
         else:
-            z = probes(8, self.p.x.size, self.p.x.dtype)
-            unit = self._inverse(z / jnp.linalg.norm(z, axis=0, keepdims=True), transpose=True)
-        return np.asarray(jnp.max(jnp.abs(self.system.Bt_times(self.p, unit)), axis=1))
+            z = probes(8, self.p.x.size)
+            unit = self._inverse(z / np.linalg.norm(z, axis=0), transpose=True)
+        return np.asarray(np.max(np.abs(np.asarray(self.system.Bt_times(self.p, unit))), axis=1))
 
-    def _noise_of(self, f: Any, size: FloatArray, *operands: Matrix) -> tuple[FloatArray, FloatArray]:
-        """What rounding of all numbers, x_bar included, does to the two matrices that `f(point, *operands)` returns.
+    def _noise_of(self, rounding: Any, rhs: Matrix, U: Matrix, V: Matrix) -> tuple[FloatArray, FloatArray]:
+        """What rounding of all numbers, x_bar included, does to the two matrices that `rounding` measures.
 
         Of the first the norm of each column (k,), of the second every entry. Where there are many columns, a few are measured, in
-        proportion to their `size` (k,), and the others are taken in the same proportion.
+        proportion to their equation's size (k,), and the others are taken in the same proportion.
         """
-        k = operands[0].shape[1]
-        chosen = np.unique(np.linspace(0, k - 1, min(k, COLUMNS)).astype(int)) if k else np.zeros(0, int)
-        few = tuple(operand[:, chosen] for operand in operands)
-        here, others = f(self.there, *few), [f(self._beside, *few)]
-        others += [f(one, *rounded(few, jax.random.key(PROBES + i))) for i, one in enumerate(self._rounded_there)]
-        weights = ROUNDING * np.ones(len(others))
-        weights[0] = 1.0  # the point beside is that far away already
-        errors = [
-            np.max([w * np.abs(np.asarray(other[part] - here[part])) for w, other in zip(weights, others, strict=True)], axis=0)
-            for part in (0, 1)
-        ]
+        k = U.shape[1]
+        chosen = np.linspace(0, k - 1, min(k, COLUMNS)).astype(int)
+        first, second = map(np.asarray, self.system.compiled(rounding)(self.p if self.settled else self.there, self._beside, U, V, chosen))
         if len(chosen) == k:
-            return lengths(errors[0]), errors[1]
+            return lengths(first), second
+        size = lengths(rhs) + self.certificate.sigma_max * lengths(U)
         unit = np.where(size[chosen] > 0, size[chosen], np.inf)
-        first = float(np.max(lengths(errors[0]) / unit, initial=0.0))
-        second = np.max(errors[1] / unit, axis=1, initial=0.0)
-        return first * size, np.outer(second, size)
+        return float(np.max(lengths(first) / unit)) * size, np.outer(np.max(second / unit, axis=1, initial=0.0), size)
 
     def _left(self, C: Matrix, left: Matrix | None, residual: Matrix, *, transpose: bool) -> tuple[FloatArray, FloatArray]:
         """Length of the error after the first order (k,), and the linear solve's share in the first order.
@@ -183,7 +165,7 @@ class Certifier(Nearby):
         Z, Y = self.A.null_space
         size, before = map(lengths, (C, residual))
         after = np.full_like(size, np.inf) if left is None else lengths(project_out(Z if transpose else Y, left))
-        alpha, far = self.certificate.alpha, float(jnp.linalg.norm(self.error))
+        alpha, far = self.certificate.alpha, norm(self.error)
         later = np.full_like(size, np.nan)
         if self.q < 1.0 and alpha > 0:
             later = np.minimum(after / alpha, self.q * size) / (1.0 - self.q)
@@ -197,14 +179,14 @@ class Certifier(Nearby):
     def reach_y(self) -> FloatArray:
         """|g_x| row by row (m,)."""
         m = self.system.g(self.p.x, self.p.theta, self.p.data).size
-        g_x, _ = self.system.g_cotangent(self.there, jnp.eye(m, dtype=self.p.x.dtype))
-        return np.asarray(jnp.linalg.norm(g_x, axis=0))
+        g_x, _ = self.system.g_cotangent(self.there, np.eye(m))
+        return lengths(g_x)
 
     @cached_property
     def reach_theta(self) -> FloatArray:
         """|B| column by column (n,), from random combinations of the rows where there are many."""
-        d, dtype = self.p.x.size, self.p.x.dtype
+        d = self.p.x.size
         if d <= EXACT:
-            return np.asarray(jnp.linalg.norm(self.system.Bt_times(self.there, jnp.eye(d, dtype=dtype)), axis=1))
-        found = self.system.Bt_times(self.there, probes(7, d, dtype))
-        return np.asarray(CRUDE * jnp.sqrt(jnp.mean(found**2, axis=1)))
+            return lengths(np.asarray(self.system.Bt_times(self.there, np.eye(d))).T)
+        found = np.asarray(self.system.Bt_times(self.there, probes(7, d)))
+        return np.asarray(CRUDE * np.sqrt(np.mean(found**2, axis=1)))

@@ -6,7 +6,7 @@ bounds |A^-1 (A* - A)|, and `radius` is the distance to the root x*, where one i
 
 from __future__ import annotations
 
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -14,8 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from implicit_cli.core import measured
 from implicit_cli.core.implicit import Point, System
 from implicit_cli.core.linear import LinearSolver
+from implicit_cli.core.measured import PROBES, ROUNDING
 from implicit_cli.problem import Constants
 from implicit_cli.result import Certificate
 
@@ -32,10 +34,8 @@ NEGLIGIBLE = 0.05
 """A q below this, by a crude estimate from above, is not worth a sharper one."""
 EXACT, POWER_STEPS, FROM_BELOW = 64, 6, 1.25
 """Up to this d, |M| is a 2-norm; above it, so many power iterations, and a factor for what they have not found."""
-PROBES, CRUDE = 4, 3.0
-"""Random vectors that measure norms and rounding, and a factor for a norm found by them."""
-ROUNDING = 4.0
-"""Roundings of each operand, of which one is measured."""
+CRUDE = 3.0
+"""A factor for a norm found by random vectors."""
 
 
 def affine(constants: Constants) -> bool:
@@ -54,13 +54,18 @@ class Nearby:
     def __init__(self, system: System, p: Point, A: LinearSolver, constants: Constants, margin: float) -> None:
         self.system, self.p, self.A = system, p, A
         self.constants, self._margin = constants, margin
-        self.delta = self._inverse(-system.F(p.x, p.theta, p.data)[:, None])[:, 0]
+        self._F = np.asarray(system.F(p.x, p.theta, p.data))
+        self.delta = self._newton(self._F)
         self._measure_rounding()
         self.error, self._rest, self._converges = self._approach()
         self.there = p._replace(x=p.x + self.error)
         self.q, self.certificate = self._constants()
 
-    def _inverse(self, b: Matrix, *, transpose: bool = False) -> Matrix:
+    def _newton(self, F: Any) -> FloatArray:
+        """The step that A makes of a value of F (d,)."""
+        return np.asarray(self._inverse(-np.asarray(F)[:, None]))[:, 0]
+
+    def _inverse(self, b: Any, *, transpose: bool = False) -> Matrix:
         """`A^-1 b`, also where the solver works with A + ridge I."""
         u = self.A.inverse(b, transpose=transpose)
         return u + self.A.bias(u, transpose=transpose) if self.A.ridge else u
@@ -69,52 +74,43 @@ class Nearby:
 
     def _measure_rounding(self) -> None:
         """How far x moves when everything that enters F is rounded once, and what A^-1 makes of such errors of length 1."""
-        system, p = self.system, self.p
-        still = system.F(p.x, p.theta, p.data)
-        moved = [system.F(one.x, one.theta, one.data) - still for one in self._rounded]
-        z = jax.random.normal(jax.random.key(4), p.x.shape, p.x.dtype)
-        errors = jnp.stack([*moved, z], axis=1)
-        images = self._inverse(errors)
-        sizes, lengths = (np.asarray(jnp.linalg.norm(part, axis=0)) for part in (errors, images))
-        self.magnification = float(np.max(np.divide(lengths, sizes, out=np.zeros_like(lengths), where=sizes > 0)))
+        errors = self.system.compiled(measured.rounding_of_F)(self.p)
+        images = np.asarray(self._inverse(errors))
+        sizes, moves = lengths(errors), lengths(images)
+        self.magnification = float(np.max(np.divide(moves, sizes, out=np.zeros_like(moves), where=sizes > 0)))
         self._unit = images / np.where(sizes > 0, sizes, 1.0)[None]
-        worst = int(np.argmax(lengths[:-1]))
+        worst = int(np.argmax(moves[:-1]))
         self._noise_F = ROUNDING * float(np.max(sizes[:-1]))
         self._noise_x = ROUNDING * images[:, worst]
-        self._noise = ROUNDING * float(lengths[worst])
-
-    @cached_property
-    def _rounded_there(self) -> tuple[Point, ...]:
-        """x_bar and all numbers rounded at random, a few times."""
-        return tuple(rounded(self.there, jax.random.key(10 + i)) for i in range(PROBES))
+        self._noise = ROUNDING * float(moves[worst])
 
     @property
-    def _beside(self) -> Point:
+    def _beside(self) -> FloatArray:
         """x_bar moved by as much as rounding leaves it unknown."""
-        return self.there._replace(x=self.there.x + self._noise_x)
+        return np.asarray(self.there.x) + self._noise_x
+
+    @property
+    def settled(self) -> bool:
+        """x_bar is as near to x as rounding leaves x unknown."""
+        return norm(self.error) <= self._noise
 
     @property
     def _eps(self) -> float:
         return ROUNDING * float(jnp.finfo(self.p.x.dtype).eps)
 
-    @cached_property
-    def _rounded(self) -> tuple[Point, ...]:
-        """The point with all its numbers rounded at random, a few times."""
-        return tuple(rounded(self.p, jax.random.key(i)) for i in range(PROBES))
-
-    def _approach(self) -> tuple[Matrix, float, bool]:
+    def _approach(self) -> tuple[FloatArray, float, bool]:
         """e = x_bar - x by Newton steps with A kept, a bound on what is missing to the root, and whether the steps shrink."""
         system, p = self.system, self.p
-        e, last = self.delta, float(jnp.linalg.norm(self.delta))
+        e, last = self.delta, norm(self.delta)
         rest = 0.0
-        outside = float(jnp.linalg.norm(self.A.null_space[1].T @ system.F(p.x, p.theta, p.data)))
+        outside = norm(np.asarray(self.A.null_space[1]).T @ self._F)
         if outside > self._noise_F:  # no step can take this part of F away: there may be no root at all
             return e, float("nan"), False
         for _ in range(APPROACH):
             if not np.isfinite(last) or last <= self._noise:
                 break
-            step = self._inverse(-system.F(p.x + e, p.theta, p.data)[:, None])[:, 0]
-            size = float(jnp.linalg.norm(step))
+            step = self._newton(system.F(p.x + e, p.theta, p.data))
+            size = norm(step)
             if size <= self._noise:
                 rest = 0.0
                 e = e + step
@@ -123,7 +119,7 @@ class Nearby:
                 return e, float("nan"), False
             e, rest = e + step, LATER * size * size / (last - size)
             last = size
-            if size <= SETTLED * float(jnp.linalg.norm(e)):
+            if size <= SETTLED * norm(e):
                 break
         return e, rest, bool(np.isfinite(last))
 
@@ -131,7 +127,7 @@ class Nearby:
 
     def _constants(self) -> tuple[float, Certificate]:
         spectrum, proved = self.A.spectrum, self.constants
-        length, far = float(jnp.linalg.norm(self.delta)), float(jnp.linalg.norm(self.error))
+        length, far = norm(self.delta), norm(self.error)
         source = "computed" if spectrum.computed else "estimated"
         provenance = dict.fromkeys(("sigma_min", "sigma_max", "kappa"), source)
         provenance |= {"step": "computed", "margin": "computed", "h": "estimated", "gamma": "estimated", "beta": "estimated"}
@@ -189,62 +185,55 @@ class Nearby:
         return affine(self.constants)
 
     @cached_property
-    def _displaced(self) -> Matrix:
+    def _displaced(self) -> FloatArray:
         """e, or where that is next to nothing something longer along it, over which a change of A can be seen."""
-        x, far = self.p.x, float(jnp.linalg.norm(self.error))
-        least = min(SEEN * (float(jnp.linalg.norm(x)) or 1.0), max(self._margin / 2, far))
+        far = norm(self.error)
+        least = min(SEEN * (norm(self.p.x) or 1.0), max(self._margin / 2, far))
         if far > 0:
             return self.error * (max(least / far, 1.0) if np.isfinite(far) else 1.0)
-        z = jax.random.normal(jax.random.key(9), x.shape, x.dtype)
-        return z * (least / jnp.linalg.norm(z))
-
-    def _change_of_A(self, t: float) -> Any:
-        """U to `(A(x + t e) - A(x)) U`, and the same for A', with e as `_displaced`."""
-        system, p = self.system, self.p
-        there = p._replace(x=p.x + t * self._displaced)
-        return (
-            lambda U: system.A_times(there, U) - system.A_times(p, U),
-            lambda U: system.At_times(there, U) - system.At_times(p, U),
-        )
+        z = probes(9, self.error.size)[:, 0]
+        return z * (least / norm(z))
 
     def _lipschitz(self) -> tuple[float, float, float]:
         """gamma, beta and |B|: Frobenius norms from random directions, the changes of A and B between x and x_bar over |e|."""
-        system, p = self.system, self.p
-        U, V = (probes(5, size, p.x.dtype) for size in (p.x.size, p.theta.size))
-        self._sizes_of_change = [CRUDE * _frobenius(self._change_of_A(t)[0](U)) for t in (1.0, 0.5)]
-        B, there = system.B_times(p, V), p._replace(x=p.x + self._displaced)
-        norm_B, change_B = CRUDE * _frobenius(B), CRUDE * _frobenius(system.B_times(there, V) - B)
-        far = float(jnp.linalg.norm(self._displaced))
-        if not far > 0:
-            return 0.0, 0.0, norm_B
-        return max(self._sizes_of_change[0], 2 * self._sizes_of_change[1]) / far, change_B / far, norm_B
+        found = [CRUDE * float(size) for size in self.system.compiled(measured.changes)(self.p, self._displaced)]
+        whole, half, norm_B, change_B = found
+        self._change_of_A = max(whole, 2 * half)
+        far = norm(self._displaced)
+        return (self._change_of_A / far, change_B / far, norm_B) if far > 0 else (0.0, 0.0, norm_B)
 
     def _omega(self) -> float:
         """|A^-1 (A(z) - A(x))| / |z - x|, the larger of its values at x_bar and half-way, for one may vanish by symmetry."""
-        alpha, far = self._alpha(), float(jnp.linalg.norm(self._displaced))
+        alpha, far = self._alpha(), norm(self._displaced)
         if not far > 0 or not np.isfinite(far):
             return 0.0 if far == 0 else float("inf")
         if not alpha > 0:
             return float("inf")
-        crude = max(self._sizes_of_change[0], 2 * self._sizes_of_change[1]) / alpha
-        if crude <= NEGLIGIBLE and self.p.x.size > EXACT:
-            return crude / far
-        return max(self._size_of_M(1.0), 2 * self._size_of_M(0.5)) / far
+        if self.p.x.size <= EXACT:
+            return self._exact_size_of_M() / far
+        crude = self._change_of_A / alpha
+        return (crude if crude <= NEGLIGIBLE else max(self._size_of_M(1.0), 2 * self._size_of_M(0.5))) / far
+
+    def _exact_size_of_M(self) -> float:
+        """The larger of |M| at x_bar and twice that half-way, as 2-norms; with an iterative solver |A* - A| / alpha."""
+        direct, both = self.A.spectrum.computed, self.system.compiled(measured.whole_changes)(self.p, self._displaced)
+        M, half = np.split(np.asarray(self._inverse(both) if direct else both), 2, axis=1)
+        if not (np.isfinite(M).all() and np.isfinite(half).all()):
+            return float("nan")
+        size = max(float(np.linalg.norm(M, 2)), 2 * float(np.linalg.norm(half, 2)))
+        return size if direct else size / self._alpha()
 
     def _size_of_M(self, t: float) -> float:
         """|A^-1 (A(x + t e) - A(x))|; with an iterative solver |A(x + t e) - A(x)| / alpha."""
-        d, dtype = self.p.x.size, self.p.x.dtype
-        change, change_t = self._change_of_A(t)
-        direct = self.A.spectrum.computed
-        if d <= EXACT:
-            M = change(jnp.eye(d, dtype=dtype))
-            return float(jnp.linalg.norm(self._inverse(M), 2)) if direct else float(jnp.linalg.norm(M, 2)) / self._alpha()
-        u, size = probes(6, d, dtype), 0.0
+        change, change_t = map(self.system.compiled, (measured.change_of_A, measured.change_of_At))
+        direct, e = self.A.spectrum.computed, t * self._displaced
+        u, size = probes(6, self.p.x.size), 0.0
         for _ in range(POWER_STEPS):
-            u = u / jnp.maximum(jnp.linalg.norm(u, axis=0, keepdims=True), jnp.finfo(dtype).tiny)
-            u = self._inverse(change(u)) if direct else change(u)
-            size = float(jnp.max(jnp.linalg.norm(u, axis=0)))
-            u = change_t(self._inverse(u, transpose=True) if direct else u)
+            u = u / np.maximum(np.linalg.norm(u, axis=0, keepdims=True), np.finfo(u.dtype).tiny)
+            image = change(self.p, e, u)
+            u = np.asarray(self._inverse(image) if direct else image)
+            size = float(np.max(np.linalg.norm(u, axis=0)))
+            u = np.asarray(change_t(self.p, e, self._inverse(u, transpose=True) if direct else u))
         return FROM_BELOW * (size if direct else size / self._alpha())
 
     @property
@@ -260,42 +249,21 @@ class Nearby:
     @property
     def inflation(self) -> float:
         """What the first order leaves, relative to it: q / (1 - q) for the change of A, and the share of x* - x_bar."""
-        far = float(jnp.linalg.norm(self.error))
+        far = norm(self.error)
         share = self._rest / far if far > 0 else 0.0
         return self.q / (1.0 - self.q) + share if self.q < 1.0 else float("nan")
 
 
-@jax.jit
-def rounded(numbers: Any, key: jax.Array) -> Any:
-    """Every floating-point number of a pytree moved up or down by one rounding."""
-    leaves, tree = jax.tree.flatten(numbers)
-    keys = jax.random.split(key, len(leaves))
-
-    def moved(leaf: Any, key: jax.Array) -> Any:
-        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
-            return leaf
-        leaf = jnp.asarray(leaf)
-        return leaf * (1 + jnp.finfo(leaf.dtype).eps * jax.random.rademacher(key, leaf.shape, leaf.dtype))
-
-    return jax.tree.unflatten(tree, [moved(*pair) for pair in zip(leaves, keys, strict=True)])
-
-
-@partial(jax.jit, static_argnums=(0, 1, 2))
-def probes(seed: int, size: int, dtype: Any) -> Matrix:
+def probes(seed: int, size: int) -> FloatArray:
     """Random normal columns (size, PROBES)."""
-    return jax.random.normal(jax.random.key(seed), (size, PROBES), dtype)
+    return np.random.default_rng(seed).normal(size=(size, PROBES))
+
+
+def norm(vector: Any) -> float:
+    """2-norm of a vector."""
+    return float(np.linalg.norm(np.asarray(vector)))
 
 
 def lengths(columns: Any) -> FloatArray:
     """2-norm of each column."""
     return np.asarray(np.linalg.norm(np.asarray(columns), axis=0))
-
-
-def _frobenius(images: Matrix) -> float:
-    """Frobenius norm of a linear map from its images of random normal vectors."""
-    return float(jnp.sqrt(jnp.mean(jnp.sum(images**2, axis=0))))
-
-
-def most(errors: list[Matrix]) -> FloatArray:
-    """The largest of several errors, entry by entry."""
-    return np.asarray(jnp.max(jnp.abs(jnp.stack(errors)), axis=0))

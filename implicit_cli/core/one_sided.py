@@ -270,29 +270,36 @@ def kinks(system: System, p: Point, *, radius: float) -> Kinks:
     to the displacement, a kink does not: two lengths tell them apart. On the edge of its domain F is finite on one side only.
     """
     eps = float(jnp.finfo(p.x.dtype).eps)
-    keys = jax.random.split(jax.random.key(4), 4)
-    w, z, u, v = (jax.random.normal(key, like.shape, like.dtype) for key, like in zip(keys, (p.x, p.theta) * 2, strict=True))
-    size = max(radius, 4.0 * eps * float(jnp.linalg.norm(p.x)), eps)
-    sizes = jnp.abs(p.theta)
-    sizes = jnp.where(sizes > 0, sizes, float(jnp.max(sizes, initial=0.0)) or 1.0)
-    far_x = NEARBY * w * (size / (_norm(w) or 1.0) + 4.0 * eps * jnp.abs(p.x))
-    far_theta = NEARBY * z * (4.0 * eps * sizes)
-    U, V = u[:, None], v[:, None]
+    size = max(radius, 4.0 * eps * float(np.linalg.norm(np.asarray(p.x))), eps)
+    # at x, then a longer displacement and its opposite, then a shorter one and its opposite
+    on_F, on_g = map(np.asarray, system.compiled(_displaced_derivatives)(p, size))
 
-    def derivatives(length: float) -> tuple[Matrix, Matrix]:
-        q = p._replace(x=p.x + length * far_x, theta=p.theta + length * far_theta)
-        return system.F_tangent(q, U, V)[:, 0], system.g_tangent(q, U, V)[:, 0]
-
-    here, outer, inner = derivatives(0.0), [derivatives(s) for s in (1.0, -1.0)], [derivatives(s / NEARBY) for s in (2.0, -2.0)]
-
-    def jumps(part: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        base = np.asarray(here[part])
-        near, far = (np.max([np.abs(np.asarray(one[part]) - base) for one in both], axis=0, initial=0.0) for both in (inner, outer))
+    def jumps(found: NDArray[np.float64]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        base = found[0]
+        far, near = (np.max(np.abs(both - base), axis=0, initial=0.0) for both in (found[1:3], found[3:5]))
         scale = np.max(np.abs(base), initial=0.0) + np.max(far, initial=0.0, where=np.isfinite(far))
         return (near > JUMP * scale) & (near > 0.5 * far), np.isfinite(base) & ~np.isfinite(near)
 
-    (in_F, edge), (in_g, edge_of_g) = jumps(0), jumps(1)
+    (in_F, edge), (in_g, edge_of_g) = jumps(on_F), jumps(on_g)
     return Kinks(bool(in_F.any()), in_g | edge_of_g, bool(edge.any()))
+
+
+def _displaced_derivatives(system: System, p: Point, size: float) -> tuple[Matrix, Matrix]:
+    """Derivatives of F (5, d) and g (5, m) along a random direction, at x and where x and theta are displaced four times."""
+    eps = jnp.finfo(p.x.dtype).eps
+    keys = jax.random.split(jax.random.key(4), 4)
+    w, z, u, v = (jax.random.normal(key, like.shape, like.dtype) for key, like in zip(keys, (p.x, p.theta) * 2, strict=True))
+    sizes, length = jnp.abs(p.theta), jnp.linalg.norm(w)
+    largest = jnp.max(sizes, initial=0.0)
+    sizes = jnp.where(sizes > 0, sizes, jnp.where(largest > 0, largest, 1.0))
+    far_x = NEARBY * w * (size / jnp.where(length > 0, length, 1.0) + 4.0 * eps * jnp.abs(p.x))
+    far_theta = NEARBY * z * (4.0 * eps * sizes)
+
+    def derivatives(part: jax.Array) -> tuple[Vector, Vector]:
+        q = p._replace(x=p.x + part * far_x, theta=p.theta + part * far_theta)
+        return system.F_tangent(q, u[:, None], v[:, None])[:, 0], system.g_tangent(q, u[:, None], v[:, None])[:, 0]
+
+    return jax.lax.map(derivatives, jnp.array([0.0, 1.0, -1.0, 2.0 / NEARBY, -2.0 / NEARBY], dtype=p.x.dtype))
 
 
 def _extrapolated(near: _Found, far: _Found) -> _Found:

@@ -208,7 +208,7 @@ def _differentiated(
 
     def certify() -> Certifier:
         say("certifying")
-        _, theta, data = vectors.arguments(p)
+        _, theta, data = vectors.at(p)
         return Certifier(vectors.system, p, A, vectors.problem.constants(theta, data), margin(vectors, p))
 
     def progress(done: int, total: int) -> None:
@@ -257,7 +257,7 @@ def _recorded(vectors: Vectors, plan: Plan, found: Found, done: Done, watch: Sto
         id=identity,
         status=status,
         message=message,
-        outputs={name: np.asarray(value) for name, value in vectors.y.split(vectors.system.g(p.x, p.theta, p.data)).items()},
+        outputs=vectors.y.split(np.asarray(vectors.system.g(p.x, p.theta, p.data))),
         products=flagged(products.results, status),
         linear=tuple(_linear_report(direction, solved) for direction, solved in products.solves.items()),
         certificate=done.certifier.certificate,
@@ -291,7 +291,7 @@ def _record(vectors: Vectors, plan: Plan, found: Found, watch: Stopwatch, **rest
     solution = found.solution
     return CaseResult(
         theta={name: np.asarray(value) for name, value in vectors.bound.parameters.items()},
-        solution={name: np.asarray(value) for name, value in vectors.x.split(found.p.x).items()},
+        solution=vectors.x.split(np.asarray(found.p.x)),
         solver=SolverReport(
             solution.name, solution.status, solution.steps, solution.polish_steps, plan.tol, found.residual, solution.history
         ),

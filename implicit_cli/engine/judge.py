@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Protocol
 
-import jax.numpy as jnp
 import numpy as np
 
 from implicit_cli.core.certificate import Certifier
@@ -130,9 +129,9 @@ def verdict(status: Status, found: str) -> tuple[Status, str]:
 def _not_finite(vectors: Vectors, done: Differentiated) -> str:
     """Which derivative of F has NaN or infinity at the solution; empty where none has."""
     p, system = done.certifier.p, vectors.system
-    U, V = jnp.ones((p.x.size, 1)), jnp.ones((p.theta.size, 1))
+    U, V = np.ones((p.x.size, 1)), np.ones((p.theta.size, 1))
     for name, found in (("dF/dx", system.A_times(p, U)), ("dF/dtheta", system.B_times(p, V))):
-        if not bool(jnp.all(jnp.isfinite(found))):
+        if not np.isfinite(np.asarray(found)).all():
             return f"{name} is not finite at the solution"
     return ""
 

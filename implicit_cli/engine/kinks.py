@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
@@ -38,7 +37,7 @@ def look(site: Site, certificate: Certificate, *, converged: bool) -> Kink:
     reach = certificate.radius if np.isfinite(certificate.radius) else STEPS * certificate.step
     if not converged or not np.isfinite(reach):
         return Kink(reach, False, False, np.zeros(site.vectors.y.size, dtype=bool), False)
-    near = min(reach, NEAR * float(jnp.linalg.norm(site.p.x)) or reach)
+    near = min(reach, NEAR * float(np.linalg.norm(np.asarray(site.p.x))) or reach)
     found = kinks(site.vectors.system, site.p, radius=near)
     # where nothing has a derivative anyway, a piece of F that is flat is no kink worth telling
     return Kink(reach, certificate.margin <= reach, found.in_F and not site.degeneracy.fatal, found.in_g, found.edge)

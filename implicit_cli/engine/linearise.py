@@ -76,7 +76,7 @@ def _operator(vectors: Vectors, p: Point) -> Operator:
         condition.symmetric,
         definite=condition.definite,
         matrix=system.A_matrix,
-        pattern=find(*vectors.arguments(p)) if find is not None else None,
+        pattern=find(*vectors.at(p)) if find is not None else None,
         entries=vectors.entries,
         precondition=vectors.precondition,
     )
@@ -90,7 +90,7 @@ def _known(vectors: Vectors, p: Point) -> jax.Array:
 
 def gauges(vectors: Vectors, p: Point) -> dict[str, jax.Array]:
     """Known symmetries at a point, by name, as directions (d,)."""
-    arguments = vectors.arguments(p)
+    arguments = vectors.at(p)
     found = dict(vectors.problem.null_space(*arguments))
     if vectors.condition.null_space is not None:
         found |= {name: z._asdict() for name, z in vectors.condition.null_space(*arguments).items()}
@@ -99,7 +99,7 @@ def gauges(vectors: Vectors, p: Point) -> dict[str, jax.Array]:
 
 def margin(vectors: Vectors, p: Point) -> float:
     """Distance to the nearest kink of F, of those that the problem and its condition know of."""
-    arguments = vectors.arguments(p)
+    arguments = vectors.at(p)
     margins = [vectors.problem.margin(*arguments)]
     if vectors.condition.margin is not None:
         margins.append(vectors.condition.margin(*arguments))
@@ -109,7 +109,7 @@ def margin(vectors: Vectors, p: Point) -> float:
 def degeneracy(vectors: Vectors, p: Point, A: LinearSolver) -> Degeneracy:
     """What the null space of A means for each component of x."""
     system, d, symmetries = vectors.system, vectors.x.size, gauges(vectors, p)
-    declared = {reason: vectors.x.mask(masks) for reason, masks in vectors.problem.undetermined(*vectors.arguments(p)).items()}
+    declared = {reason: vectors.x.mask(masks) for reason, masks in vectors.problem.undetermined(*vectors.at(p)).items()}
     leak, gauge_leak, size_of_B = 0.0, 0.0, 1.0
     Z, Y = A.null_space
     if Y.shape[1]:

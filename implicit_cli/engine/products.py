@@ -92,9 +92,13 @@ class Products:
     def _scale(self, product: Product) -> float:
         """What a derivative that is zero within its bound is compared with: its quantity over its parameters."""
         vectors, p = self.site.vectors, self.site.p
-        values = {**vectors.x.split(p.x), **vectors.y.split(vectors.system.g(p.x, p.theta, p.data))}
-        above = {name: float(np.linalg.norm(np.asarray(value))) for name, value in values.items()}
-        below = {name: float(np.linalg.norm(np.asarray(value))) or 1.0 for name, value in vectors.theta.split(p.theta).items()}
+        y = vectors.system.g(p.x, p.theta, p.data)
+        values = {**vectors.x.split(np.asarray(p.x)), **vectors.y.split(np.asarray(y))}
+        above = {name: float(np.linalg.norm(value)) for name, value in values.items()}
+        below = {
+            name: float(np.linalg.norm(np.asarray(value))) or 1.0
+            for name, value in vectors.theta.split(np.asarray(p.theta)).items()
+        }
         weights = {name: float(np.linalg.norm(np.asarray(part))) for name, part in product.direction.items()}
         match product.kind:
             case "vjp":

@@ -61,7 +61,7 @@ class Site:
         U = _double(a.U)
         rhs = jnp.asarray(W_x) + system.g_cotangent(p, jnp.asarray(W_y))[0]
         residual = rhs - system.At_times(p, U)
-        return Adjoint(jnp.asarray(W_y), U, _double(a.L), a.solved._replace(value=U, rhs=rhs, residual=residual))
+        return Adjoint(jnp.asarray(W_x), jnp.asarray(W_y), U, _double(a.L), a.solved._replace(value=U, rhs=rhs, residual=residual))
 
     @cached_property
     def free(self) -> Mask:

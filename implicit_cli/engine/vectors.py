@@ -6,7 +6,7 @@ Parameters that are not differentiated travel with the data, so that they too ar
 from __future__ import annotations
 
 from collections import namedtuple
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from itertools import accumulate, pairwise
 from math import prod
@@ -43,8 +43,10 @@ class Layout:
 
     def join(self, arrays: Mapping[str, Any]) -> Any:
         """The vector of named arrays; what is missing is zero."""
-        parts = [jnp.ravel(jnp.asarray(arrays.get(name, jnp.zeros(self.shapes[name])), dtype=float)) for name in self.names]
-        return jnp.concatenate(parts) if parts else jnp.zeros(0)
+        given = [arrays.get(name, np.zeros(self.shapes[name])) for name in self.names]
+        if not any(isinstance(one, jax.Array) for one in given):
+            return jnp.asarray(np.concatenate([np.ravel(np.asarray(one, dtype=float)) for one in given] or [np.zeros(0)]))
+        return jnp.concatenate([jnp.ravel(jnp.asarray(one, dtype=float)) for one in given])
 
     def mask(self, masks: Mapping[str, Any]) -> Array:
         """Boolean vector of named masks; what is missing is False."""
@@ -115,9 +117,14 @@ class Vectors:
         """(x, theta, data) as the problem's methods want them."""
         return self.named_x(p.x), self.named_theta(p.theta, p.data), p.data[0]
 
+    @cached_property
+    def at(self) -> Callable[[Point], tuple[Any, Any, Any]]:
+        """`arguments` as one compiled call, for what is not compiled itself."""
+        return jax.jit(self.arguments)
+
     def initial(self, seed: int) -> jax.Array:
         """Initial guess: the spec's, else the problem's, else the declared fill value."""
-        _, theta, data = self.arguments(Point(jnp.zeros(self.x.size), self.start, self.data))
+        _, theta, data = self.at(Point(jnp.zeros(self.x.size), self.start, self.data))
         declared = self.problem.declared(Unknown)
         guess: dict[str, Any] = {name: np.full(self.x.shapes[name], declared[name].initial) for name in self.x.names}
         own = dict(self.problem.initial(theta, data, jax.random.key(seed)))

@@ -1,0 +1,141 @@
+"""Measurements of F and g around a point, each one compiled program: what rounding does to them, and how A and B change.
+
+Every function here takes a `System` first and is called as `system.compiled(function)(...)`.
+
+Rounding is not bounded from the operations inside F, which nobody knows: every floating-point number that enters, x, theta and data
+alike, is moved up or down by one rounding, at random, a few times, and what becomes of the result is its error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from implicit_cli.core.implicit import Matrix, Point, System, Vector
+
+PROBES = 4
+"""Random vectors that measure norms and rounding."""
+ROUNDING = 4.0
+"""Roundings of each operand, of which one is measured."""
+WORD = 32
+"""Random signs that one random number gives."""
+
+Pair = Callable[[System, Point, Matrix, Matrix], tuple[Matrix, Matrix]]
+"""Two matrices that depend on a point and on two matrices of as many columns."""
+
+
+def rounded(numbers: Any, seed: Any) -> Any:
+    """Every floating-point number of a pytree moved up or down by one rounding."""
+    leaves, tree = jax.tree.flatten(numbers)
+
+    def moved(leaf: Any, key: jax.Array) -> Any:
+        leaf = jnp.asarray(leaf)
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            return leaf
+        return leaf * (1 + jnp.finfo(leaf.dtype).eps * _signs(key, leaf.shape, leaf.dtype))
+
+    keys = jax.random.split(jax.random.key(seed), max(len(leaves), 1))
+    return jax.tree.unflatten(tree, [moved(*pair) for pair in zip(leaves, keys, strict=False)])
+
+
+def _signs(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    """-1 or 1 at random, one bit each: random numbers are what rounding a large array would otherwise spend its time on."""
+    size = 1
+    for n in shape:
+        size *= n
+    bits = jax.random.bits(key, (-(-size // WORD), 1), jnp.uint32)
+    taken = (bits >> jnp.arange(WORD, dtype=jnp.uint32)[None]) & jnp.uint32(1)
+    return (2 * taken.astype(dtype) - 1).reshape(-1)[:size].reshape(shape)
+
+
+def rounding_of_F(system: System, p: Point) -> Matrix:
+    """Changes of F where everything that enters is rounded, and in the last column a random vector (d, PROBES + 1)."""
+    still = system.F(p.x, p.theta, p.data)
+
+    def move(seed: Any) -> Vector:
+        q = rounded(p, seed)
+        return system.F(q.x, q.theta, q.data) - still
+
+    return jnp.column_stack([jax.lax.map(move, jnp.arange(PROBES)).T, jax.random.normal(jax.random.key(4), p.x.shape, p.x.dtype)])
+
+
+def move_of_g(system: System, p: Point, e: Vector) -> tuple[Vector, Vector]:
+    """Change of g(x, theta) as x moves by e, and the largest that rounding makes, entry by entry (m,)."""
+    still = system.g(p.x, p.theta, p.data)
+
+    def move(seed: Any) -> Vector:
+        q = rounded(p, seed)
+        return jnp.abs(system.g(q.x, q.theta, q.data) - still)
+
+    moved = system.g(p.x + e, p.theta, p.data) - still
+    return moved, ROUNDING * jnp.max(jax.lax.map(move, jnp.arange(PROBES)), axis=0)
+
+
+def rounding_of(
+    f: Pair, system: System, p: Point, beside: Vector, U: Matrix, V: Matrix, chosen: jax.Array
+) -> tuple[Matrix, Matrix]:
+    """The largest that rounding of all numbers makes of `f` in the chosen columns of U and V, entry by entry.
+
+    x = `beside` is as far away as rounding leaves x unknown.
+    """
+    U, V = U[:, chosen], V[:, chosen]
+    here = f(system, p, U, V)
+
+    def difference(there: tuple[Matrix, Matrix]) -> tuple[Matrix, Matrix]:
+        return jax.tree.map(lambda a, b: jnp.abs(a - b), there, here)
+
+    def move(seed: Any) -> tuple[Matrix, Matrix]:
+        q, U_, V_ = rounded((p, U, V), seed)
+        return difference(f(system, q, U_, V_))
+
+    measured = jax.lax.map(move, jnp.arange(PROBES) + PROBES)
+    known = difference(f(system, p._replace(x=beside), U, V))
+    return jax.tree.map(lambda one, many: jnp.maximum(one, ROUNDING * jnp.max(many, axis=0)), known, measured)
+
+
+def products(system: System, p: Point, U: Matrix, V: Matrix) -> tuple[Matrix, Matrix]:
+    """What directions leave of the tangent equation, `A U + B V`, and the product `g_x U + g_theta V`."""
+    return system.F_tangent(p, U, V), system.g_tangent(p, U, V)
+
+
+def adjoint_products(system: System, p: Point, U: Matrix, W_y: Matrix) -> tuple[Matrix, Matrix]:
+    """`g_x' w - A' u`, which with w's own weight on x vanishes, and the product `g_theta' w - B' u`."""
+    return tuple(map(jnp.subtract, system.g_cotangent(p, W_y), system.F_cotangent(p, U)))  # type: ignore[return-value]
+
+
+def adjoint_left(system: System, p: Point, U: Matrix, C: Matrix, W_x: Matrix, W_y: Matrix) -> tuple[Matrix, Matrix]:
+    """What U + C leaves of the adjoint's equation, `W_x + g_x' W_y - A' (U + C)`, and the product with U + C."""
+    left, L = adjoint_products(system, p, U + C, W_y)
+    return W_x + left, L
+
+
+rounding_of_products = partial(rounding_of, products)
+rounding_of_adjoint_products = partial(rounding_of, adjoint_products)
+
+
+def change_of_A(system: System, p: Point, e: Vector, U: Matrix) -> Matrix:
+    """`(A(x + e) - A(x)) U`."""
+    return system.A_times(p._replace(x=p.x + e), U) - system.A_times(p, U)
+
+
+def change_of_At(system: System, p: Point, e: Vector, U: Matrix) -> Matrix:
+    """`(A(x + e) - A(x))' U`."""
+    return system.At_times(p._replace(x=p.x + e), U) - system.At_times(p, U)
+
+
+def changes(system: System, p: Point, e: Vector) -> tuple[jax.Array, ...]:
+    """Frobenius norms, from random vectors: A(x + e) - A(x), the same half-way, B, and B(x + e) - B(x)."""
+    U, V = (jax.random.normal(jax.random.key(5 + i), (z.size, PROBES), p.x.dtype) for i, z in enumerate((p.x, p.theta)))
+    B = system.B_times(p, V)
+    images = change_of_A(system, p, e, U), change_of_A(system, p, e / 2, U), B, system.B_times(p._replace(x=p.x + e), V) - B
+    return tuple(jnp.sqrt(jnp.mean(jnp.sum(image**2, axis=0))) for image in images)
+
+
+def whole_changes(system: System, p: Point, e: Vector) -> Matrix:
+    """A(x + e) - A(x), and the same half-way, beside each other (d, 2 d)."""
+    one = jnp.eye(p.x.size, dtype=p.x.dtype)
+    return jnp.concatenate([change_of_A(system, p, e, one), change_of_A(system, p, e / 2, one)], axis=1)
