@@ -23,6 +23,27 @@ EXAMPLES = {
     "problem": "problem: packing",
     "options": "options: {particle: 64, box: follows}",
     "seed": "seed: 7",
+    "structure": "structure: {lattice: fcc, a: 3.615, repeat: [4, 4, 4], species: [Cu]}",
+    "structure.file": "structure: {file: silicon.cif}",
+    "structure.format": "structure: {file: run.dat, format: lammps-data}",
+    "structure.frame": "structure: {file: run.extxyz, frame: 0}",
+    "structure.group": "structure: {file: run.h5md, group: atoms}",
+    "structure.dimensions": "structure: {file: discs.extxyz, dimensions: 2}",
+    "structure.lattice": "structure: {lattice: diamond, a: 5.431}",
+    "structure.a": "structure: {lattice: bcc, a: 2.87}",
+    "structure.c": "structure: {lattice: hcp, a: 2.95, c: 4.68}",
+    "structure.random": "structure: {random: {particles: 1024, dimensions: 2, phi: 0.9, diameters: [1.0, 1.4]}}",
+    "structure.repeat": "structure: {file: silicon.cif, repeat: [3, 3, 3]}",
+    "structure.species": "structure: {file: melt.data, species: [Na, Cl]}",
+    "structure.interstitials": "structure: {lattice: fcc, a: 4.05, interstitials: [[0.5, 0.5, 0.5]]}",
+    "structure.substitute": "structure: {file: silicon.cif, substitute: {C: [3, 17]}}",
+    "structure.vacancies": "structure: {file: silicon.cif, repeat: [3, 3, 3], vacancies: [0]}",
+    "structure.rattle": "structure: {file: silicon.cif, rattle: 0.01}",
+    "structure.random.particles": "structure: {random: {particles: 1024, phi: 0.6}}",
+    "structure.random.dimensions": "structure: {random: {particles: 1024, phi: 0.9, dimensions: 2}}",
+    "structure.random.phi": "structure: {random: {particles: 1024, phi: 0.6}}",
+    "structure.random.diameters": "structure: {random: {particles: 1024, phi: 0.6, diameters: [1.0, 1.4]}}",
+    "structure.random.shares": "structure: {random: {particles: 100, phi: 0.6, diameters: [1.0, 1.4], shares: [0.7, 0.3]}}",
     "data": "data: {X: diabetes.h5:/X, y: [1, 2, 3]}",
     "parameters": "parameters: {diameter: 0.6, phi: 0.98}",
     "initial": "initial: {position: start.h5:/position}",
@@ -53,6 +74,20 @@ EXAMPLES = {
     "sensitivity.linear_solver.preconditioner": "sensitivity: {linear_solver: {name: cg, preconditioner: block_jacobi, block: 2}}",
     "sensitivity.linear_solver.block": "sensitivity: {linear_solver: {name: cg, preconditioner: block_jacobi, block: 2}}",
     "sensitivity.linear_solver.ridge": "sensitivity: {linear_solver: {ridge: 1e-6}}",
+    "outer": "outer: {objective: validation_loss, bounds: {penalty: [1e-4, 1e2]}}",
+    "outer.objective": "outer: {objective: {position: 'wanted.h5:/position'}}",
+    "outer.weights": "outer: {objective: {E: 1.5, radius: 0.9}, weights: {radius: 10.0}}",
+    "outer.sense": "outer: {objective: stiffness, sense: maximise}",
+    "outer.parameters": "outer: {objective: validation_loss, parameters: [penalty]}",
+    "outer.bounds": "outer: {objective: validation_loss, bounds: {penalty: [1e-4, null]}}",
+    "outer.method": "outer: {objective: validation_loss, method: adam}",
+    "outer.max_steps": "outer: {objective: validation_loss, max_steps: 500}",
+    "outer.tol": "outer: {objective: validation_loss, tol: 1e-4}",
+    "outer.step": "outer: {objective: validation_loss, method: adam, step: 0.01}",
+    "outer.decay": "outer: {objective: validation_loss, method: gradient_descent, step: 0.5, decay: 0.01}",
+    "outer.momentum": "outer: {objective: validation_loss, method: gradient_descent, momentum: 0.9}",
+    "outer.validation": "outer: {objective: train_loss, validation: validation_loss}",
+    "outer.patience": "outer: {objective: train_loss, validation: validation_loss, patience: 10}",
     "value": "parameters: {diameter: {value: 0.6, unit: D}}",
     "unit": "data: {t: {value: 'decay.h5:/t', unit: s}}",
     "jvp": "sensitivity: {products: [{jvp: {growth: {diameter: 1.0}}}]}",
@@ -61,7 +96,15 @@ EXAMPLES = {
 }
 """One line of a spec for each key; every key must have one."""
 
-SECTIONS = {"": "", "solver": "SolverSpec", "sensitivity": "SensitivitySpec", "sensitivity.linear_solver": "LinearSpec"}
+SECTIONS = {
+    "": "",
+    "structure": "StructureSpec",
+    "structure.random": "RandomSpec",
+    "solver": "SolverSpec",
+    "sensitivity": "SensitivitySpec",
+    "sensitivity.linear_solver": "LinearSpec",
+    "outer": "OuterSpec",
+}
 """Where each mapping of the spec stands, and the definition in the JSON Schema that describes it."""
 
 
@@ -178,6 +221,9 @@ def kind_of(entry: dict[str, Any]) -> str:
                 "Jvp": "`{jvp: ...}`",
                 "Vjp": "`{vjp: ...}`",
                 "Hessian": "`{hessian: ...}`",
+                "StructureSpec": "mapping, or a file name alone",
+                "RandomSpec": "mapping",
+                "OuterSpec": "mapping",
             }.get(ref.rpartition("/")[2], "mapping, or its `name` alone" if "Sensitivity" not in ref else "mapping")
         case {"enum": list(names)}:
             return " | ".join(f"`{name}`" for name in names)

@@ -9,12 +9,12 @@ import hashlib
 import inspect
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from implicit_cli.errors import InputError, listing, nearest
+from implicit_cli.errors import InputError, Interrupted, listing, nearest
 from implicit_cli.status import Status
 
 SOURCE = "problem_sha256"
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from implicit_cli.analysis import QuantityComparison as QuantityComparison
     from implicit_cli.analysis import Told as Told
     from implicit_cli.engine import Plan, Vectors
+    from implicit_cli.engine.outer import Objective
+    from implicit_cli.outer import Outcome, Progress, Stored
     from implicit_cli.plugins import ProblemDescription, ProblemEntry
     from implicit_cli.result import CaseResult, Header
     from implicit_cli.spec import LoadedSpec
@@ -77,6 +79,30 @@ class RunReport:
 
 
 @dataclass(frozen=True)
+class OptimizeReport:
+    """What `optimize` did: where the result is, how its case and the outer loop ended, the objective before and after.
+
+    `exit_code` is 0 where the loop ended at an optimum, or by its validation, and the case there is good, else 1.
+    """
+
+    path: Path
+    case: CaseLine
+    name: str
+    reason: str
+    converged: bool
+    steps: int
+    evaluations: int
+    first: float
+    last: float
+    checkpoint: Path | None
+    seconds: float
+
+    @property
+    def exit_code(self) -> int:
+        return 0 if self.converged and self.case.status.good else 1
+
+
+@dataclass(frozen=True)
 class ProductsReport:
     """What `products` found, as `show` reads it; `path` is the file where one was written, `warnings` what may be wrong with it."""
 
@@ -112,6 +138,16 @@ class VerifyReport:
         return {"problem": self.problem, "violated": self.verification.violated, **found}
 
 
+@dataclass(frozen=True)
+class ExportReport:
+    """What `export` wrote: where, how many particles with how many vectors each; `warnings` tells what is not in the file."""
+
+    path: Path
+    particles: int
+    vectors: int
+    warnings: tuple[str, ...]
+
+
 def run(
     spec: str,
     output: Path,
@@ -140,6 +176,83 @@ def run(
     return RunReport(output, (_line(result),), time.perf_counter() - begun)
 
 
+def optimize(
+    spec: str,
+    output: Path,
+    *,
+    overrides: Sequence[str] = (),
+    device: str | None = None,
+    allow_plugin: bool = False,
+    plugins: Sequence[Path] = (),
+    observer: Observer | None = None,
+    inner: Observer | None = None,
+    stopped: Callable[[], bool] = lambda: False,
+) -> OptimizeReport:
+    """Minimise or maximise as the section `outer` says, and write the result file of the case at the optimum with the way there.
+
+    `observer` hears of the outer steps, `inner` of each inner solve. After evaluations all that is known goes to `OUTPUT.outer`,
+    from which the same call goes on; where `stopped` says so after one, `Interrupted` is raised. Raises InputError and
+    EnvironmentProblem as `run` does, and InputError where `OUTPUT.outer` belongs to another run.
+    """
+    from implicit_cli import store
+
+    begun = time.perf_counter()
+    store.check_output(output, [Path(spec)])
+    loaded, vectors, _ = _prepare(spec, overrides, device, allow_plugin, plugins, canary=True, outer=True)
+    from implicit_cli import engine
+    from implicit_cli.engine.outer import Objective
+    from implicit_cli.outer.loop import Diverged, minimise
+
+    objective = Objective(loaded, vectors, inner)
+    store.check_output(output, _inputs(loaded, objective.vectors))
+    place = store.Checkpoint(Path(f"{output}.outer"), _identity(loaded, objective))
+    stored = place.read()
+    if observer is not None:
+        found = f", going on from {place.path}: {len(stored.evaluations)} evaluations" if stored.evaluations else ""
+        observer.stage(f"{objective.label}{found}")
+
+    def save(now: Stored) -> None:
+        place.save(now)
+        if stopped():
+            place.flush()
+            done = len(now.evaluations)
+            raise Interrupted(f"stopped after {done} evaluations, saved in {place.path}: the same command goes on from there")
+
+    def told(step: Progress) -> None:
+        if observer is not None and step.evaluations > len(stored.evaluations):
+            observer.stage(_step_text(objective, step))
+
+    try:
+        outcome = minimise(objective, objective.settings, stored=stored, save=save, told=told)
+    except Diverged as error:
+        raise InputError(f"{place.path}: {error}: remove it to start anew") from None
+    finally:
+        place.flush()
+    best = outcome.best
+    if observer is not None:
+        observer.stage(f"{outcome.reason}; solving and differentiating there")
+    vectors = objective.case_at(best.point, outcome.solution)
+    plan, room = engine.make_plan(loaded, vectors), store.Scratch(output)
+    case = engine.run_case(vectors, plan, identity="0", seed=loaded.model.seed, observer=inner, room=room)
+    unit = objective.vectors.bound.variables[objective.name].unit
+    store.write_optimised(output, _header(loaded, vectors), case, outcome, _points(objective, outcome), unit)
+    if outcome.converged:
+        place.remove()
+    return OptimizeReport(
+        path=output,
+        case=_line(case),
+        name=objective.title,
+        reason=outcome.reason,
+        converged=outcome.converged,
+        steps=max(len(outcome.steps) - 1, 0),
+        evaluations=len(outcome.evaluations),
+        first=outcome.evaluations[0].objective,
+        last=best.objective,
+        checkpoint=None if outcome.converged else place.path,
+        seconds=time.perf_counter() - begun,
+    )
+
+
 def check(
     spec: str,
     *,
@@ -149,7 +262,12 @@ def check(
     plugins: Sequence[Path] = (),
 ) -> Plan:
     """Validate a spec against its problem and say what a run would do; solves nothing."""
-    return _prepare(spec, overrides, device, allow_plugin, plugins)[2]
+    loaded, vectors, plan = _prepare(spec, overrides, device, allow_plugin, plugins)
+    if loaded.model.outer is None:
+        return plan
+    from implicit_cli.engine.outer import Objective
+
+    return replace(plan, rows=(*plan.rows, Objective(loaded, vectors).row()))
 
 
 def products(
@@ -274,6 +392,24 @@ def verify(
     return VerifyReport(loaded.model.problem, verification, target, tuple(warnings), time.perf_counter() - begun)
 
 
+def export(result: Path, output: Path, *, case: str | None = None, wrap: bool = False) -> ExportReport:
+    """Write the particles of one case as H5MD or extxyz, as the name of `output` says; `wrap` moves them into the cell.
+
+    Raises InputError for another name, for what is no result, and for one without positions; EnvironmentProblem for an output that
+    cannot be written.
+    """
+    from implicit_cli import store
+    from implicit_cli.structures import export as formats
+
+    kind = formats.check_format(output)
+    store.check_output(output, [result])
+    stored = store.read_stored(result, case)
+    with store.opened_arrays(result) as arrays:
+        seen = formats.snapshot(stored, arrays, wrap=wrap)
+    store.replace_file(output, formats.h5md(seen) if kind == "H5MD" else formats.extxyz(seen))
+    return ExportReport(output, len(seen.structure.position), len(seen.vectors), seen.warnings)
+
+
 def show(result: Path) -> Summary:
     """What is in a result file."""
     from implicit_cli import store
@@ -331,11 +467,17 @@ def _prepare(
     plugins: Sequence[Path],
     *,
     canary: bool = False,
+    outer: bool = False,
 ) -> tuple[LoadedSpec, Vectors, Plan]:
-    """Everything that comes before work: form of the spec, JAX's settings, the problem, names and shapes, the plan."""
+    """Everything that comes before work: form of the spec, JAX's settings, the problem, names and shapes, the plan.
+
+    With `outer` the section of that name must be there.
+    """
     from implicit_cli.spec import load_spec
 
     loaded = load_spec(spec, overrides)
+    if outer and loaded.model.outer is None:
+        raise InputError(f"{loaded.at()}: 'outer' is missing, allowed: a mapping such as {{objective: OUTPUT, parameters: [NAME]}}")
     from implicit_cli import plugins as rooms
     from implicit_cli import runtime
 
@@ -457,6 +599,38 @@ def _header(loaded: LoadedSpec, vectors: Vectors) -> Header:
         spec_resolved=loaded.model.model_dump_json(),
         provenance={**runtime.provenance(), SOURCE: _source_sha256(type(bound.problem))},
     )
+
+
+def _identity(loaded: LoadedSpec, objective: Objective) -> dict[str, Any]:
+    """What makes two runs of an outer loop one: the spec, save for when to stop; the values behind it; the problem's code."""
+    spec = loaded.model.model_dump(mode="json")
+    for key in ("max_steps", "tol", "patience"):
+        del spec["outer"][key]
+    bound = objective.vectors.bound
+    values = {"data": bound.data, "parameters": bound.parameters, "initial": bound.initial}
+
+    def digest(array: Any) -> str:
+        return hashlib.sha256(f"{array.dtype} {array.shape} ".encode() + array.tobytes()).hexdigest()
+
+    arrays = {section: {name: digest(array) for name, array in named.items()} for section, named in values.items()}
+    return {"spec": spec, "values": arrays, SOURCE: _source_sha256(type(objective.problem))}
+
+
+def _step_text(objective: Objective, step: Progress) -> str:
+    """One outer step in one line."""
+    one = step.evaluation
+    text = (
+        f"step {step.step}: {objective.title} {one.objective:.8g}, |projected gradient| {step.gradient_norm:.1e} +- {one.bound:.0e}"
+    )
+    if objective.spec.validation is not None:
+        text += f", {objective.spec.validation} {one.validation:.8g}"
+    return f"{text}, {step.evaluations} evaluation{'s' if step.evaluations > 1 else ''}"
+
+
+def _points(objective: Objective, outcome: Outcome) -> dict[str, Any]:
+    """lambda by parameter, one row for each evaluation."""
+    rows = [objective.vectors.theta.split(one.point) for one in outcome.evaluations]
+    return {name: [row[name] for row in rows] for name in objective.parameters}
 
 
 def _source_sha256(cls: type) -> str:

@@ -74,9 +74,13 @@ class Parameter(Quantity):
 
 @dataclass(frozen=True, kw_only=True)
 class Data(Quantity):
-    """What the problem is given and not differentiated with respect to. `dtype` is "float" or "int"."""
+    """What the problem is given and not differentiated with respect to. `dtype` is "float" or "int".
+
+    What is `optional` may be left out: it is then an array of no entries, and so is what has an axis of it.
+    """
 
     dtype: str = "float"
+    optional: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +93,21 @@ class Unknown(Quantity):
 @dataclass(frozen=True, kw_only=True)
 class Output(Quantity):
     """A post-processing quantity `y = g(x, theta)`, computed by `Problem.outputs`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Derived:
+    """What a problem finds for itself from x, such as a list of neighbours: a pytree of arrays, `data.NAME` in every method.
+
+    `Problem.derive` computes it on the host, at the start and wherever `Problem.stale` says that the last one no longer serves. F
+    must not depend on which x it was found at, as long as it is not stale.
+    """
+
+    doc: str = ""
+    name: str = field(default="", init=False)
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        object.__setattr__(self, "name", name)
 
 
 @dataclass(frozen=True)
@@ -186,9 +205,21 @@ class Problem:
         """Components that the condition leaves free: boolean masks by unknown, under the name of the reason ("rattler")."""
         return {}
 
+    def settle(self, x: Any, theta: Any, data: Any) -> Mapping[str, Any]:
+        """Unknowns of an equivalent solution that is farther from a kink, as far as components are free; empty: x as it is."""
+        return {}
+
     def margin(self, x: Any, theta: Any, data: Any) -> Any:
         """Distance in x (2-norm) to the nearest kink of F; infinite for a smooth F."""
         return float("inf")
+
+    def derive(self, x: Any, theta: Any, data: Any) -> Mapping[str, Any]:
+        """The declared `Derived`s, by name, at this x; on the host, not differentiated."""
+        return {}
+
+    def stale(self, x: Any, theta: Any, data: Any) -> Any:
+        """True where what was derived no longer serves at this x and theta; under `jax.jit`. One more step must still be safe."""
+        return False
 
     def constants(self, theta: Any, data: Any) -> Constants:
         """Constants of Theorem 1 that hold by proof; they sharpen the certificate and are labelled `proved`."""

@@ -10,6 +10,7 @@ from implicit_cli import api
 from implicit_cli.status import Status
 
 FOLDER = Path(__file__).resolve().parent.parent / "sample_inputs"
+PLUGINS = ("my_potential", "my_problem", "situations")
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +20,7 @@ def results(tmp_path_factory):
 
     def make(name):
         if name not in made:
-            report = api.run(str(FOLDER / f"{name}.yaml"), folder / f"{name}.h5", allow_plugin=name in ("my_problem", "situations"))
+            report = api.run(str(FOLDER / f"{name}.yaml"), folder / f"{name}.h5", allow_plugin=name in PLUGINS)
             assert [(case.status, case.message) for case in report.cases] == [(Status.OK, "")]
             assert report.exit_code == 0
             made[name] = report.path

@@ -13,11 +13,11 @@ from typing import Annotated
 import typer
 
 from implicit_cli import __version__
-from implicit_cli.cli import check, compare, console, info, problems, products, run, schema, show, verify
+from implicit_cli.cli import check, compare, console, export, info, optimize, problems, products, run, schema, show, verify
 
 EPILOG = (
     "Exit codes: 0 all good; 1 finished, but a case failed or missed its accuracy; 2 the input is wrong; "
-    "3 the machine lacks something; 70 a fault of implicit; 130 interrupted."
+    "3 the machine lacks something; 70 a fault of implicit; 75 and 130 interrupted."
 )
 
 app = typer.Typer(
@@ -30,10 +30,12 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("check")(check.check)
+app.command("optimize", short_help="Minimise an output over parameters; write OUT.")(optimize.optimize)
 app.command("show", short_help="Show what is in a result file.")(show.show)
 app.command("jvp", short_help="Derivatives along directions, at a stored solution.")(products.jvp)
 app.command("vjp", short_help="Derivatives of cotangents, at a stored solution.")(products.vjp)
 app.command("compare", short_help="Compare two results within their bounds.")(compare.compare)
+app.command("export", short_help="Write the particles of a result for viewers.")(export.export)
 app.command("verify", short_help="Check derivatives by solving again nearby.")(verify.verify)
 app.add_typer(problems.app, name="problems")
 app.command("schema")(schema.schema)

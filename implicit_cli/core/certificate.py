@@ -10,7 +10,7 @@ A^-1 is the factor at hand, and x* is approached with it too, by Newton steps th
     C = -A^-1 G(x_bar)
 
 is the error of J to first order, that of the linear solve included, and what has to be added to J to be rid of it. Where e is
-within rounding, G is the linear solve's residual, and that e counts as rounding. The bound is
+within rounding and the columns are many, it is found for some of them, in proportion to which the others are taken. The bound is
 
     truncation   |C|; for what it leaves, |A^-1 G'| / (1 - q) with G' = A(x_bar) (J + C) + B(x_bar); and the share of x* - x_bar
     linear       the share in |C| of the linear solve's residual R = A J + B, recomputed from F
@@ -41,8 +41,10 @@ SLACK = 0.01
 """Of the correction, for the errors of its own computation."""
 SMOOTH = 1e-3
 """With a q below this, what the first order leaves is bounded by q itself."""
-COLUMNS = 8
+COLUMNS = 16
 """Columns on which rounding is measured, at most."""
+SAMPLED = 2.0
+"""A factor for columns that are judged by others."""
 
 
 class Parts(NamedTuple):
@@ -94,9 +96,12 @@ class Certifier(Nearby):
         """Errors of `f.U` (d, k) and of `f.Y` (m, k)."""
         system, there = self.system, self.there
         residual = self._residual(f.solved.residual, f.U)
-        C = self._inverse(residual if self.settled else -system.F_tangent(there, f.U, f.V))
+        sampled = self._sampled(f.U)
+        C = self._inverse(residual if sampled else -system.F_tangent(there, f.U, f.V))
         left = system.F_tangent(there, f.U + C, f.V) if self._rough else None
         spread, share = self._left(C, left, residual, transpose=False)
+        if sampled:
+            spread = spread + self._moved(measured.products, f.solved.rhs, f.U, f.V, transpose=False)
         noise, noise_y = self._noise_of(measured.rounding_of_products, f.solved.rhs, f.U, f.V)
         noise_x = np.outer(np.max(np.abs(self._unit), axis=1), noise)
         in_x = Parts(np.asarray(C), share, noise_x + self._eps * np.abs(np.asarray(f.U)), spread)
@@ -108,10 +113,13 @@ class Certifier(Nearby):
         """Errors of `a.L` (n, k)."""
         residual = self._residual(a.solved.residual, a.U)
         equation = self.system.compiled(measured.adjoint_left)
-        still = residual if self.settled else equation(self.there, a.U, jnp.zeros_like(a.U), a.W_x, a.W_y)[0]
+        sampled = self._sampled(a.U)
+        still = residual if sampled else equation(self.there, a.U, jnp.zeros_like(a.U), a.W_x, a.W_y)[0]
         C = self._inverse(still, transpose=True)
         left, L = equation(self.there, a.U, C, a.W_x, a.W_y)
         spread, share = self._left(C, left, residual, transpose=True)
+        if sampled:
+            spread = spread + self._moved(measured.adjoint_products, a.solved.rhs, a.U, a.W_y, transpose=True)
         noise, noise_L = self._noise_of(measured.rounding_of_adjoint_products, a.solved.rhs, a.U, a.W_y)
         noise_L = noise_L + self._eps * np.abs(np.asarray(L)) + np.outer(self._noise_theta, noise)
         return Parts(np.asarray(L) - np.asarray(a.L), share, noise_L, spread, self.reach_theta)
@@ -141,6 +149,22 @@ class Certifier(Nearby):
             unit = self._inverse(z / np.linalg.norm(z, axis=0), transpose=True)
         return np.asarray(np.max(np.abs(np.asarray(self.system.Bt_times(self.p, unit))), axis=1))
 
+    def _sampled(self, U: Matrix) -> bool:
+        """The effect of e on each column is not worth a product and a solve of its own."""
+        return self.settled and U.shape[1] > COLUMNS
+
+    def _moved(self, pair: Any, rhs: Matrix, U: Matrix, V: Matrix, *, transpose: bool) -> FloatArray:
+        """Length (k,) of what e does to each column, found for some of them."""
+        size, chosen = self._sizes(rhs, U), np.linspace(0, U.shape[1] - 1, COLUMNS).astype(int)
+        few, program = (U[:, chosen], V[:, chosen]), self.system.compiled(pair)
+        moved = self._inverse(program(self.there, *few)[0] - program(self.p, *few)[0], transpose=transpose)
+        unit = np.where(size[chosen] > 0, size[chosen], np.inf)
+        return SAMPLED * float(np.max(lengths(moved) / unit)) * size
+
+    def _sizes(self, rhs: Matrix, U: Matrix) -> FloatArray:
+        """Size of each column's equation (k,)."""
+        return lengths(rhs) + self.certificate.sigma_max * lengths(U)
+
     def _noise_of(self, rounding: Any, rhs: Matrix, U: Matrix, V: Matrix) -> tuple[FloatArray, FloatArray]:
         """What rounding of all numbers, x_bar included, does to the two matrices that `rounding` measures.
 
@@ -149,10 +173,10 @@ class Certifier(Nearby):
         """
         k = U.shape[1]
         chosen = np.linspace(0, k - 1, min(k, COLUMNS)).astype(int)
-        first, second = map(np.asarray, self.system.compiled(rounding)(self.p if self.settled else self.there, self._beside, U, V, chosen))
+        first, second = map(np.asarray, self.system.compiled(rounding)(self.there, self._beside, U, V, chosen))
         if len(chosen) == k:
             return lengths(first), second
-        size = lengths(rhs) + self.certificate.sigma_max * lengths(U)
+        size = self._sizes(rhs, U)
         unit = np.where(size[chosen] > 0, size[chosen], np.inf)
         return float(np.max(lengths(first) / unit)) * size, np.outer(np.max(second / unit, axis=1, initial=0.0), size)
 

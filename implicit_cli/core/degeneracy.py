@@ -47,6 +47,7 @@ def analyse(
     leak: float,
     gauge_leak: float,
     size_of_B: float,
+    noise: float = 0.0,
 ) -> Degeneracy:
     """Sort the null space of A.
 
@@ -55,6 +56,7 @@ def analyse(
     declared            masks (d,) that the problem itself calls undetermined, by reason
     leak, gauge_leak    |Y' B| and |G' B|: how much of B lies outside the range of A, along null vectors Y and along gauges G
     size_of_B           |B|, to compare with
+    noise               what rounding makes of Y' B: all there is where B vanishes by symmetry
     """
     d = Z.shape[0]
     G = np.stack(list(gauges.values()), axis=1) if gauges else np.zeros((d, 0))
@@ -63,7 +65,7 @@ def analyse(
     null_modes = moved_beyond(Z, G) & ~known
     if null_modes.any():
         undetermined["null mode"] = null_modes
-    floor = RANGE_TOLERANCE * max(size_of_B, np.finfo(float).tiny)
+    floor = max(RANGE_TOLERANCE * size_of_B, noise, float(np.finfo(float).tiny))
     everything = bool((known | null_modes).all())
     return Degeneracy(Z.shape[1], tuple(gauges), undetermined, solvable=leak <= floor, fatal=everything or gauge_leak > floor)
 

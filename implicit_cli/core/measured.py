@@ -29,17 +29,23 @@ Pair = Callable[[System, Point, Matrix, Matrix], tuple[Matrix, Matrix]]
 
 
 def rounded(numbers: Any, seed: Any) -> Any:
-    """Every floating-point number of a pytree moved up or down by one rounding."""
+    """Every floating-point number of a pytree moved up or down by one rounding; by none where the seed is 0."""
     leaves, tree = jax.tree.flatten(numbers)
 
     def moved(leaf: Any, key: jax.Array) -> Any:
         leaf = jnp.asarray(leaf)
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
             return leaf
-        return leaf * (1 + jnp.finfo(leaf.dtype).eps * _signs(key, leaf.shape, leaf.dtype))
+        eps = jnp.where(jnp.asarray(seed) == 0, 0.0, jnp.finfo(leaf.dtype).eps).astype(leaf.dtype)
+        return leaf * (1 + eps * _signs(key, leaf.shape, leaf.dtype))
 
     keys = jax.random.split(jax.random.key(seed), max(len(leaves), 1))
     return jax.tree.unflatten(tree, [moved(*pair) for pair in zip(leaves, keys, strict=False)])
+
+
+def _each(f: Callable[[Any], Any], count: int) -> Any:
+    """f(0), .., f(count - 1), stacked; as a loop with one copy of f, for it is compiling that takes time."""
+    return jax.lax.map(f, jnp.arange(count))
 
 
 def _signs(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
@@ -54,25 +60,25 @@ def _signs(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
 
 def rounding_of_F(system: System, p: Point) -> Matrix:
     """Changes of F where everything that enters is rounded, and in the last column a random vector (d, PROBES + 1)."""
-    still = system.F(p.x, p.theta, p.data)
 
-    def move(seed: Any) -> Vector:
+    def F(seed: Any) -> Vector:
         q = rounded(p, seed)
-        return system.F(q.x, q.theta, q.data) - still
+        return system.F(q.x, q.theta, q.data)
 
-    return jnp.column_stack([jax.lax.map(move, jnp.arange(PROBES)).T, jax.random.normal(jax.random.key(4), p.x.shape, p.x.dtype)])
+    found = _each(F, PROBES + 1)
+    moved = (found[1:] - found[:1]).T
+    return jnp.concatenate([moved, jax.random.normal(jax.random.key(4), (p.x.size, 1), p.x.dtype)], axis=1)
 
 
 def move_of_g(system: System, p: Point, e: Vector) -> tuple[Vector, Vector]:
     """Change of g(x, theta) as x moves by e, and the largest that rounding makes, entry by entry (m,)."""
-    still = system.g(p.x, p.theta, p.data)
 
-    def move(seed: Any) -> Vector:
-        q = rounded(p, seed)
-        return jnp.abs(system.g(q.x, q.theta, q.data) - still)
+    def g(which: Any) -> Vector:
+        q = rounded(p, jnp.where(which == 1, 0, which))
+        return system.g(q.x + jnp.where(which == 1, e, jnp.zeros_like(e)), q.theta, q.data)
 
-    moved = system.g(p.x + e, p.theta, p.data) - still
-    return moved, ROUNDING * jnp.max(jax.lax.map(move, jnp.arange(PROBES)), axis=0)
+    found = _each(g, PROBES + 2)
+    return found[1] - found[0], ROUNDING * jnp.max(jnp.abs(found[2:] - found[:1]), axis=0)
 
 
 def rounding_of(
@@ -83,18 +89,16 @@ def rounding_of(
     x = `beside` is as far away as rounding leaves x unknown.
     """
     U, V = U[:, chosen], V[:, chosen]
-    here = f(system, p, U, V)
 
-    def difference(there: tuple[Matrix, Matrix]) -> tuple[Matrix, Matrix]:
-        return jax.tree.map(lambda a, b: jnp.abs(a - b), there, here)
+    def at(which: Any) -> tuple[Matrix, Matrix]:
+        q, U_, V_ = rounded((p, U, V), jnp.where(which == 1, 0, which))
+        return f(system, q._replace(x=jnp.where(which == 1, beside, q.x)), U_, V_)
 
-    def move(seed: Any) -> tuple[Matrix, Matrix]:
-        q, U_, V_ = rounded((p, U, V), seed)
-        return difference(f(system, q, U_, V_))
+    def largest(found: jax.Array) -> Matrix:
+        difference = jnp.abs(found[1:] - found[:1])
+        return jnp.maximum(difference[0], ROUNDING * jnp.max(difference[1:], axis=0))
 
-    measured = jax.lax.map(move, jnp.arange(PROBES) + PROBES)
-    known = difference(f(system, p._replace(x=beside), U, V))
-    return jax.tree.map(lambda one, many: jnp.maximum(one, ROUNDING * jnp.max(many, axis=0)), known, measured)
+    return jax.tree.map(largest, _each(at, PROBES + 2))
 
 
 def products(system: System, p: Point, U: Matrix, V: Matrix) -> tuple[Matrix, Matrix]:
@@ -117,25 +121,36 @@ rounding_of_products = partial(rounding_of, products)
 rounding_of_adjoint_products = partial(rounding_of, adjoint_products)
 
 
+def rounding_of_Bt(system: System, p: Point, U: Matrix) -> jax.Array:
+    """Frobenius norm of what rounding of all numbers makes of B' U."""
+    found = _each(lambda seed: system.Bt_times(rounded(p, seed), U), PROBES + 1)
+    return ROUNDING * jnp.sqrt(jnp.max(jnp.sum((found[1:] - found[:1]) ** 2, axis=(1, 2))))
+
+
 def change_of_A(system: System, p: Point, e: Vector, U: Matrix) -> Matrix:
     """`(A(x + e) - A(x)) U`."""
-    return system.A_times(p._replace(x=p.x + e), U) - system.A_times(p, U)
+    found = _each(lambda k: system.A_times(p._replace(x=p.x + k.astype(e.dtype) * e), U), 2)
+    return found[1] - found[0]
 
 
 def change_of_At(system: System, p: Point, e: Vector, U: Matrix) -> Matrix:
     """`(A(x + e) - A(x))' U`."""
-    return system.At_times(p._replace(x=p.x + e), U) - system.At_times(p, U)
+    found = _each(lambda k: system.At_times(p._replace(x=p.x + k.astype(e.dtype) * e), U), 2)
+    return found[1] - found[0]
 
 
 def changes(system: System, p: Point, e: Vector) -> tuple[jax.Array, ...]:
     """Frobenius norms, from random vectors: A(x + e) - A(x), the same half-way, B, and B(x + e) - B(x)."""
     U, V = (jax.random.normal(jax.random.key(5 + i), (z.size, PROBES), p.x.dtype) for i, z in enumerate((p.x, p.theta)))
-    B = system.B_times(p, V)
-    images = change_of_A(system, p, e, U), change_of_A(system, p, e / 2, U), B, system.B_times(p._replace(x=p.x + e), V) - B
-    return tuple(jnp.sqrt(jnp.mean(jnp.sum(image**2, axis=0))) for image in images)
+    zero, still = jnp.zeros_like(U), jnp.zeros_like(V)
+    UU, VV = jnp.concatenate([U, zero], axis=1), jnp.concatenate([still, V], axis=1)
+    found = _each(lambda k: system.F_tangent(p._replace(x=p.x + k.astype(e.dtype) / 2 * e), UU, VV), 3)
+    A, B = found[:, :, :PROBES], found[:, :, PROBES:]
+    return tuple(jnp.sqrt(jnp.mean(jnp.sum(image**2, axis=0))) for image in (A[2] - A[0], A[1] - A[0], B[0], B[2] - B[0]))
 
 
 def whole_changes(system: System, p: Point, e: Vector) -> Matrix:
     """A(x + e) - A(x), and the same half-way, beside each other (d, 2 d)."""
     one = jnp.eye(p.x.size, dtype=p.x.dtype)
-    return jnp.concatenate([change_of_A(system, p, e, one), change_of_A(system, p, e / 2, one)], axis=1)
+    found = _each(lambda k: system.A_times(p._replace(x=p.x + k.astype(e.dtype) / 2 * e), one), 3)
+    return jnp.concatenate([found[2] - found[0], found[1] - found[0]], axis=1)

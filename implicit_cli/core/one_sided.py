@@ -262,17 +262,21 @@ class Kinks(NamedTuple):
     edge: bool
 
 
-def kinks(system: System, p: Point, *, radius: float) -> Kinks:
+def kinks(system: System, p: Point, *, radius: float, loose: NDArray[np.bool_] | None = None) -> Kinks:
     """Look for kinks that nobody declared: derivatives of F and g that jump where x and theta move by next to nothing.
 
     A kink through p has another piece on one of two opposite sides, so a random displacement and its opposite find it with
     probability one. `radius` is the error of x, and a kink within twice that counts. Curvature changes a derivative in proportion
     to the displacement, a kink does not: two lengths tell them apart. On the edge of its domain F is finite on one side only.
+
+    Unknowns that are `loose` (d,), which nothing holds, may touch others without a force: such a contact holds nothing, and rows of
+    F that it reaches are left out.
     """
     eps = float(jnp.finfo(p.x.dtype).eps)
     size = max(radius, 4.0 * eps * float(np.linalg.norm(np.asarray(p.x))), eps)
     # at x, then a longer displacement and its opposite, then a shorter one and its opposite
-    on_F, on_g = map(np.asarray, system.compiled(_displaced_derivatives)(p, size))
+    loose = np.zeros(p.x.size, dtype=bool) if loose is None else loose
+    on_F, on_g, by_loose = map(np.asarray, system.compiled(_displaced_derivatives)(p, size, loose))
 
     def jumps(found: NDArray[np.float64]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         base = found[0]
@@ -281,11 +285,15 @@ def kinks(system: System, p: Point, *, radius: float) -> Kinks:
         return (near > JUMP * scale) & (near > 0.5 * far), np.isfinite(base) & ~np.isfinite(near)
 
     (in_F, edge), (in_g, edge_of_g) = jumps(on_F), jumps(on_g)
+    in_F = in_F & ~(by_loose != 0).any(axis=0)
     return Kinks(bool(in_F.any()), in_g | edge_of_g, bool(edge.any()))
 
 
-def _displaced_derivatives(system: System, p: Point, size: float) -> tuple[Matrix, Matrix]:
-    """Derivatives of F (5, d) and g (5, m) along a random direction, at x and where x and theta are displaced four times."""
+def _displaced_derivatives(system: System, p: Point, size: float, loose: Vector) -> tuple[Matrix, Matrix, Matrix]:
+    """Derivatives along a random direction, at x and where x and theta are displaced four times.
+
+    Those of F (5, d), of g (5, m), and those of F where only what is `loose` (d,) moves (5, d).
+    """
     eps = jnp.finfo(p.x.dtype).eps
     keys = jax.random.split(jax.random.key(4), 4)
     w, z, u, v = (jax.random.normal(key, like.shape, like.dtype) for key, like in zip(keys, (p.x, p.theta) * 2, strict=True))
@@ -295,9 +303,11 @@ def _displaced_derivatives(system: System, p: Point, size: float) -> tuple[Matri
     far_x = NEARBY * w * (size / jnp.where(length > 0, length, 1.0) + 4.0 * eps * jnp.abs(p.x))
     far_theta = NEARBY * z * (4.0 * eps * sizes)
 
-    def derivatives(part: jax.Array) -> tuple[Vector, Vector]:
+    def derivatives(part: jax.Array) -> tuple[Vector, Vector, Vector]:
         q = p._replace(x=p.x + part * far_x, theta=p.theta + part * far_theta)
-        return system.F_tangent(q, u[:, None], v[:, None])[:, 0], system.g_tangent(q, u[:, None], v[:, None])[:, 0]
+        both = jnp.stack([u, jnp.where(loose, u, 0.0)], axis=1), jnp.stack([v, jnp.zeros_like(v)], axis=1)
+        on_F = system.F_tangent(q, *both)
+        return on_F[:, 0], system.g_tangent(q, u[:, None], v[:, None])[:, 0], on_F[:, 1]
 
     return jax.lax.map(derivatives, jnp.array([0.0, 1.0, -1.0, 2.0 / NEARBY, -2.0 / NEARBY], dtype=p.x.dtype))
 

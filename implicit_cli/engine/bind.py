@@ -14,9 +14,16 @@ from implicit_cli.errors import InputError, PluginError, listing, nearest
 from implicit_cli.problem import TRANSFORMS, Data, Option, Output, Parameter, Problem, Quantity, Unknown
 from implicit_cli.result import Axis, Variable
 from implicit_cli.spec import DirectionSpec, HessianSpec, JacobianSpec, LoadedSpec, LoadedValue, read_value
+from implicit_cli.structures import Structure, build
 
 Array = NDArray[Any]
 Keys = tuple[str | int, ...]
+KIND = "kind"
+"""The axis whose labels are the names of a structure's species."""
+STRUCTURE = {"start": ("particle", "axis"), "cell": ("axis", "axis"), "periodic": ("axis",), "species": ("particle",)}
+PERFECT = ("perfect", "perfect_species")
+"""Data that a structure with a defect fills, where a problem has them: the structure before the defect was made."""
+"""Data that a structure fills."""
 
 
 @dataclass(frozen=True)
@@ -74,21 +81,24 @@ class _Binder:
         self.origins: list[str] = []
 
     def bind(self) -> BoundProblem:
-        self.problem = self._make_problem()
+        structure = self._structure()
+        self.problem = self._make_problem(self._structure_sizes(structure))
         self.quantities: dict[str, Quantity] = self.cls.declared(Quantity)
         self.sizes = dict(self.problem.sizes)
         self.sized_by = {name: f"options.{name}" for name in self.sizes}
-        data = self._section("data", Data)
+        self._fill_from(structure)
+        data = {**self._section("data", Data), **self.filled}
         parameters = self._section("parameters", Parameter)
         initial = self._section("initial", Unknown)
         self._stop_on_faults()
-        labels = self._labels()
+        labels = self._labels(structure)
+        data |= self._left_out(data)
         self._complete_sizes()
         shapes = {name: self._shape(quantity) for name, quantity in self.quantities.items()}
         theta = {name: self._parameter(name, parameters, shapes[name]) for name in self.cls.declared(Parameter)}
         guess = {name: self._fill("initial", name, value, shapes[name]) for name, value in initial.items()}
         transforms = self._transforms(theta)
-        of, wrt = self._of(), self._wrt()
+        of, wrt = self._of(shapes), self._wrt()
         directions = self._directions(shapes)
         self._check_hessian(of, shapes)
         self._stop_on_faults()
@@ -113,7 +123,8 @@ class _Binder:
 
     # Sections
 
-    def _make_problem(self) -> Problem:
+    def _make_problem(self, sizes: Mapping[str, int]) -> Problem:
+        """The problem with the spec's options; `sizes` are those that a structure knows, by option, where the spec says none."""
         declared, options = self.cls.declared(Option), {}
         for name, value in self.spec.options.items():
             if name not in declared:
@@ -126,8 +137,65 @@ class _Binder:
                 options[name] = declared[name].accept(value)
             except ValueError as error:
                 self._fault(("options", name), str(error))
+        for name, size in sizes.items():
+            if name in declared and name not in self.spec.options:
+                try:
+                    options[name] = declared[name].accept(size)
+                except ValueError as error:
+                    self._fault(("structure",), f"{error} for option '{name}' of {self.spec.problem}")
         self._stop_on_faults()
         return self.cls(**options)
+
+    # The structure
+
+    def _structure(self) -> Structure | None:
+        """What the section `structure` describes; None where there is none, or where its arrays are at hand."""
+        if self.spec.structure is None or ("data", "start") in self.arrays:
+            return None
+        declared = self.cls.declared(Data)
+        lacking = [name for name, shape in STRUCTURE.items() if name not in declared or declared[name].shape != shape]
+        if lacking:
+            self._fault(("structure",), f"{self.spec.problem} takes no structure: it declares no data {listing(lacking)}")
+        for name in [name for name in STRUCTURE if name in self.spec.data]:
+            self._fault(("data", name), "found beside 'structure', which fills it, allowed: one of the two")
+        self._stop_on_faults()
+        return build(self.loaded)
+
+    def _structure_sizes(self, structure: Structure | None) -> dict[str, int]:
+        """Options that a structure can tell: numbers of particles, axes and species."""
+        if structure is not None:
+            return {"particle": len(structure.position), "axis": structure.dimensions, "kinds": len(structure.names)}
+        if self.spec.structure is None:
+            return {}
+        start, species = self.arrays["data", "start"], self.arrays["data", "species"]
+        names = self.arrays.get(("labels", KIND))
+        return {
+            "particle": len(start),
+            "axis": start.shape[1],
+            "kinds": len(names) if names is not None else int(species.max()) + 1,
+        }
+
+    def _fill_from(self, structure: Structure | None) -> None:
+        """Its arrays as data."""
+        self.filled: dict[str, LoadedValue] = {}
+        if structure is None:
+            return
+        kinds = self.problem._options.get("kinds")
+        if kinds is not None and len(structure.names) > kinds:
+            many = f"{len(structure.names)} species, {listing(structure.names)}"
+            self._fault(("structure",), f"found {many}, allowed: {kinds}, as options.kinds says")
+        arrays = (structure.position, structure.cell, structure.periodic.astype(np.int64), structure.species)
+        for name, array in zip(STRUCTURE, arrays, strict=True):
+            self.filled[name] = LoadedValue(array)
+            self._check("structure", self.cls.declared(Data)[name], self.filled[name], ("structure",))
+        if structure.perfect is not None:
+            before = (structure.perfect.position[None], structure.perfect.species[None])
+            for name, array in zip(PERFECT, before, strict=True):
+                if name in self.cls.declared(Data) and name not in self.spec.data:
+                    self.filled[name] = LoadedValue(array)
+                    self._check("structure", self.cls.declared(Data)[name], self.filled[name], ("structure",))
+        if structure.source is not None:
+            self.origins.append(f"{structure.source}:/")
 
     def _section(self, section: str, kind: type[Quantity]) -> dict[str, LoadedValue]:
         """Read what the spec gives for one kind of quantity; sizes of axes are learnt from what is not a scalar."""
@@ -146,8 +214,9 @@ class _Binder:
                 loaded[name] = value
                 self._check(section, declared[name], value)
         if section == "data":
-            for name in [name for name in declared if name not in given]:
-                self._fault(("data",), f"'{name}' is missing: {_describe(declared[name])}")
+            for name, quantity in self.cls.declared(Data).items():
+                if name not in given and name not in self.filled and not quantity.optional:
+                    self._fault(("data",), f"'{name}' is missing: {_describe(quantity)}")
         return loaded
 
     def _read(self, keys: Keys, value: Any) -> LoadedValue | None:
@@ -162,8 +231,8 @@ class _Binder:
             self.origins.append(found.origin)
         return found
 
-    def _check(self, section: str, quantity: Quantity, value: LoadedValue) -> None:
-        keys, where = (section, quantity.name), f" ({value.origin})" if value.origin else ""
+    def _check(self, section: str, quantity: Quantity, value: LoadedValue, keys: Keys = ()) -> None:
+        keys, where = keys or (section, quantity.name), f" ({value.origin})" if value.origin else ""
         array = value.array
         if value.unit is not None and value.unit != quantity.unit:
             self._fault(keys, f"found unit '{value.unit}'{where}, allowed: '{quantity.unit}'")
@@ -182,11 +251,18 @@ class _Binder:
                     keys, f"found {size} entries along '{axis}'{where}, allowed: {self.sizes[axis]}, as {self.sized_by[axis]} has"
                 )
             if isinstance(axis, str):
-                self.sized_by.setdefault(axis, f"{section}.{quantity.name}")
+                self.sized_by.setdefault(axis, "the structure" if section == "structure" else f"{section}.{quantity.name}")
 
-    def _labels(self) -> dict[str, Array]:
+    def _labels(self, structure: Structure | None) -> dict[str, Array]:
         known = {axis for quantity in self.quantities.values() for axis in quantity.shape if isinstance(axis, str)}
         labels = {}
+        if self.spec.structure is not None:
+            known.add(KIND)
+        if structure is not None and KIND not in self.spec.labels:
+            # a problem can have more kinds than the structure has names
+            size = self.sizes.setdefault(KIND, len(structure.names))
+            more = [f"{KIND} {number}" for number in range(len(structure.names), size)]
+            labels[KIND] = np.array([*structure.names, *more][:size])
         for axis, value in self.spec.labels.items():
             if axis not in known:
                 self._fault(
@@ -205,6 +281,15 @@ class _Binder:
                 continue
             labels[axis] = found.array
         return labels
+
+    def _left_out(self, given: Mapping[str, LoadedValue]) -> dict[str, LoadedValue]:
+        """Optional data that nobody gave: no entries along the axes that only they have."""
+        empty = {}
+        for name, quantity in self.cls.declared(Data).items():
+            if quantity.optional and name not in given:
+                shape = [axis if isinstance(axis, int) else self.sizes.setdefault(axis, 0) for axis in quantity.shape]
+                empty[name] = LoadedValue(np.zeros(shape, np.int64 if quantity.dtype == "int" else np.float64))
+        return empty
 
     def _complete_sizes(self) -> None:
         for quantity in self.quantities.values():
@@ -264,8 +349,8 @@ class _Binder:
 
     # What is asked for
 
-    def _of(self) -> tuple[str, ...]:
-        allowed = [*self.cls.declared(Unknown), *self.cls.declared(Output)]
+    def _of(self, shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
+        allowed = [name for kind in (Unknown, Output) for name in self.cls.declared(kind) if 0 not in shapes[name]]
         return self._choice("of", self.spec.sensitivity.of, allowed)
 
     def _wrt(self) -> tuple[str, ...]:
@@ -341,6 +426,8 @@ class _Binder:
         sizes: dict[str, int] = {}
         for quantity in self.quantities.values():
             sizes.update(zip(self._axis_names(quantity), self._shape(quantity), strict=True))
+        # names of species are kept also where no quantity has an axis of them
+        sizes.update({name: len(found) for name, found in labels.items() if name not in sizes})
         return tuple(Axis(name, size, labels.get(name)) for name, size in sizes.items())
 
     # Faults

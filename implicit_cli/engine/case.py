@@ -16,7 +16,7 @@ from implicit_cli.core.certificate import Certifier
 from implicit_cli.core.degeneracy import Degeneracy
 from implicit_cli.core.implicit import Point
 from implicit_cli.core.linear import LinearSolver
-from implicit_cli.core.linear.policy import KRYLOV
+from implicit_cli.core.linear.policy import KRYLOV, SPARSE
 from implicit_cli.core.precision import float32
 from implicit_cli.core.solvers import Observer as SolverObserver
 from implicit_cli.core.solvers import Solution, compiled_residual, solve
@@ -103,7 +103,7 @@ def differentiate_at(
     room: Room | None = None,
 ) -> CaseResult:
     """Differentiate at a solution that is known, by unknown: as `run_case` does, without a solve. F is evaluated there anew."""
-    p = Point(vectors.x.join(x), vectors.start, vectors.data)
+    p = vectors.refreshed(Point(vectors.x.join(x), vectors.start, vectors.data))
     residual = _residual(vectors, p)
     finite = bool(jnp.all(jnp.isfinite(p.x))) and np.isfinite(residual)
     status = Status.NOT_FINITE if not finite else Status.OK if residual <= plan.tol else Status.NOT_CONVERGED
@@ -136,8 +136,13 @@ class Done(NamedTuple):
 
 
 def _found(vectors: Vectors, plan: Plan, start: Point, solution: Solution) -> Found:
-    p = start._replace(x=solution.x)
-    return Found(p, solution, _residual(vectors, p))
+    p = vectors.refreshed(start._replace(x=solution.x))
+    residual = _residual(vectors, p)
+    if solution.status is Status.OK:
+        settled = vectors.settled(p)
+        if settled is not p and (again := _residual(vectors, settled)) <= plan.tol:
+            p, residual = settled, again
+    return Found(p, solution, residual)
 
 
 def _solve(vectors: Vectors, plan: Plan, start: Point, observer: Observer | None) -> Solution:
@@ -146,7 +151,8 @@ def _solve(vectors: Vectors, plan: Plan, start: Point, observer: Observer | None
         observer.stage(f"solving with {plan.solver}: {vectors.x.size} unknowns{', in float32' if plan.single else ''}")
     run = partial(solve, plan.solver, tol=plan.tol, max_steps=plan.max_steps, observer=observer)
     if not plan.single:
-        return run(vectors.goal, start, linearise=(lambda p: linearise(vectors, plan, p)) if plan.polish else None)
+        early = vectors.condition.kind == "stationary" and plan.linear.method in SPARSE
+        return run(vectors.goal, start, linearise=(lambda p: linearise(vectors, plan, p)) if plan.polish else None, early=early)
     q = single_point(vectors, start)
     with float32():
         polished = plan.polish and not plan.refine

@@ -142,6 +142,8 @@ def _describe_undetermined(vectors: Vectors, degeneracy: Degeneracy) -> str:
     for reason, mask in degeneracy.undetermined.items():
         names: list[str] = []
         for unknown, part in vectors.x.split(mask).items():
+            if not part.size:
+                continue
             rows = np.atleast_1d(part).reshape(len(np.atleast_1d(part)), -1).any(axis=1)
             names += [f"{unknown}[{row}]" if part.ndim else unknown for row in np.flatnonzero(rows)]
         shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

@@ -38,7 +38,7 @@ def look(site: Site, certificate: Certificate, *, converged: bool) -> Kink:
     if not converged or not np.isfinite(reach):
         return Kink(reach, False, False, np.zeros(site.vectors.y.size, dtype=bool), False)
     near = min(reach, NEAR * float(np.linalg.norm(np.asarray(site.p.x))) or reach)
-    found = kinks(site.vectors.system, site.p, radius=near)
+    found = kinks(site.vectors.system, site.p, radius=near, loose=site.free)
     # where nothing has a derivative anyway, a piece of F that is flat is no kink worth telling
     return Kink(reach, certificate.margin <= reach, found.in_F and not site.degeneracy.fatal, found.in_g, found.edge)
 

@@ -12,6 +12,7 @@ from implicit_cli.core.degeneracy import Degeneracy, analyse
 from implicit_cli.core.implicit import Point
 from implicit_cli.core.linear import LinearSolver, prepare
 from implicit_cli.core.linear.base import Operator
+from implicit_cli.core.measured import rounding_of_Bt
 from implicit_cli.core.precision import float32
 from implicit_cli.engine.plan import Plan
 from implicit_cli.engine.vectors import Vectors
@@ -56,7 +57,7 @@ def single_point(vectors: Vectors, p: Point) -> Point:
     """p rounded to float32, with the problem's data in float32."""
     x, theta = (np.asarray(part, dtype=np.float32) for part in (p.x, p.theta))
     with float32():
-        return Point(jnp.asarray(x), jnp.asarray(theta), vectors.single.data)
+        return vectors.single.refreshed(Point(jnp.asarray(x), jnp.asarray(theta), vectors.single.data))
 
 
 def single_solver(vectors: Vectors, plan: Plan, q: Point) -> LinearSolver:
@@ -68,6 +69,7 @@ def single_solver(vectors: Vectors, plan: Plan, q: Point) -> LinearSolver:
 def _operator(vectors: Vectors, p: Point) -> Operator:
     system, condition = vectors.system, vectors.condition
     find = condition.pattern
+    declared = vectors.problem.undetermined(*vectors.at(p)) if find is not None else {}
     return Operator(
         system.A_times,
         system.At_times,
@@ -79,6 +81,7 @@ def _operator(vectors: Vectors, p: Point) -> Operator:
         pattern=find(*vectors.at(p)) if find is not None else None,
         entries=vectors.entries,
         precondition=vectors.precondition,
+        loose=np.any([vectors.x.mask(masks) for masks in declared.values()], axis=0) if declared else None,
     )
 
 
@@ -110,14 +113,15 @@ def degeneracy(vectors: Vectors, p: Point, A: LinearSolver) -> Degeneracy:
     """What the null space of A means for each component of x."""
     system, d, symmetries = vectors.system, vectors.x.size, gauges(vectors, p)
     declared = {reason: vectors.x.mask(masks) for reason, masks in vectors.problem.undetermined(*vectors.at(p)).items()}
-    leak, gauge_leak, size_of_B = 0.0, 0.0, 1.0
+    leak, gauge_leak, size_of_B, noise = 0.0, 0.0, 1.0, 0.0
     Z, Y = A.null_space
     if Y.shape[1]:
         leak = float(jnp.linalg.norm(system.Bt_times(p, Y)))
+        noise = float(system.compiled(rounding_of_Bt)(p, Y))
         probes = jnp.linalg.qr(jax.random.normal(jax.random.key(2), (d, min(d, 4))))[0]
         size_of_B = float(jnp.linalg.norm(system.Bt_times(p, probes))) * (d / probes.shape[1]) ** 0.5
     if symmetries and system.symmetric:  # else what B must not have is in Y, and its leak is found above
         G = jnp.linalg.qr(jnp.stack(list(symmetries.values()), axis=1))[0]
         gauge_leak = float(jnp.linalg.norm(system.Bt_times(p, G)))
     named = {name: np.asarray(direction) for name, direction in symmetries.items()}
-    return analyse(np.asarray(Z), named, declared, leak=leak, gauge_leak=gauge_leak, size_of_B=size_of_B)
+    return analyse(np.asarray(Z), named, declared, leak=leak, gauge_leak=gauge_leak, size_of_B=size_of_B, noise=noise)

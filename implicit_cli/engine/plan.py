@@ -91,7 +91,7 @@ def make_plan(loaded: LoadedSpec, vectors: Vectors) -> Plan:
     adjoint = vjps + (m if bound.jacobian and mode == "adjoint" else 0)
     has_gauges = type(bound.problem).null_space is not Problem.null_space or vectors.condition.null_space is not None
     linear_spec, find = spec.sensitivity.linear_solver, vectors.condition.pattern
-    guess = here._replace(x=vectors.initial(spec.seed)) if find is not None else here
+    guess = vectors.refreshed(here._replace(x=vectors.initial(spec.seed))) if find is not None else here
     try:
         linear = choose(
             d,

@@ -24,7 +24,7 @@ from implicit_cli.core.solvers import Goal, Limits
 from implicit_cli.core.transforms import TRANSFORMS
 from implicit_cli.engine.bind import Array, BoundProblem
 from implicit_cli.errors import PluginError
-from implicit_cli.problem import Data, Output, Parameter, Unknown
+from implicit_cli.problem import Data, Derived, Output, Parameter, Unknown
 
 
 class Layout:
@@ -71,15 +71,18 @@ class Vectors:
         self._transforms = {name: TRANSFORMS[bound.variables[name].transform] for name in bound.names(Parameter)}
         self._X = _letter("x", bound.names(Unknown))
         self._Theta = _letter("theta", bound.names(Parameter))
-        self._Data = _letter("data", bound.names(Data))
-        self.data = (
-            self._Data(**{name: jnp.asarray(value) for name, value in bound.data.items()}),
+        self.derived = tuple(problem.declared(Derived))
+        self._Data = _letter("data", (*bound.names(Data), *self.derived))
+        self.data: Any = (
+            self._Data(**{name: jnp.asarray(value) for name, value in bound.data.items()}, **dict.fromkeys(self.derived)),
             {name: jnp.asarray(value) for name, value in bound.parameters.items() if name not in bound.wrt},
         )
         self.start = jnp.concatenate(
             [jnp.ravel(self._transforms[name].to_lambda(jnp.asarray(bound.parameters[name]))) for name in bound.wrt]
             or [jnp.zeros(0)]
         )
+        if self.derived:
+            self.data = self.refreshed(Point(self.initial(0), self.start, self.data)).data
         self._check()
         self.system = System(self._F, self._g, symmetric=self.condition.symmetric)
         self.goal = self._goal()
@@ -135,6 +138,22 @@ class Vectors:
                     f"declared: {self.x.shapes.get(name, 'no such unknown')}"
                 )
         return self.x.join(guess | own | dict(self.bound.initial))
+
+    def refreshed(self, p: Point) -> Point:
+        """p with what the problem derives from x found anew."""
+        if not self.derived:
+            return p
+        found = dict(self.problem.derive(*self.at(p)))
+        if set(found) != set(self.derived):
+            raise PluginError(f"{type(self.problem).__name__}.derive gives {sorted(found)}, declared: {sorted(self.derived)}")
+        return p._replace(data=(p.data[0]._replace(**jax.tree.map(jnp.asarray, found)), p.data[1]))
+
+    def settled(self, p: Point) -> Point:
+        """p, or an equivalent solution that the problem would rather have differentiated."""
+        found = dict(self.problem.settle(*self.at(p)))
+        if not found:
+            return p
+        return p._replace(x=self.x.join(self.x.split(np.asarray(p.x)) | found))
 
     # Vector functions
 
@@ -204,6 +223,8 @@ class Vectors:
             bounds=bounds if c.bounds else None,
             limits=limits,
             program=program if c.program else None,
+            refresh=self.refreshed if self.derived else None,
+            stale=self._scalar(self.problem.stale) if self.derived else None,
             cones=c.program.cones if c.program else (),
         )
 

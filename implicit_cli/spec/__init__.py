@@ -6,7 +6,7 @@ from implicit_cli.spec.directions import NAMES as DIRECTION_OPTIONS
 from implicit_cli.spec.directions import read_directions, stored_spec
 from implicit_cli.spec.grammar import DirectionSpec, HessianSpec, JacobianSpec
 from implicit_cli.spec.load import LoadedSpec, load_spec
-from implicit_cli.spec.model import LinearSpec, RunSpec, SensitivitySpec, SolverSpec
+from implicit_cli.spec.model import LinearSpec, OuterSpec, RandomSpec, RunSpec, SensitivitySpec, SolverSpec, StructureSpec
 from implicit_cli.spec.values import LoadedValue, read_value
 
 __all__ = [
@@ -17,9 +17,12 @@ __all__ = [
     "LinearSpec",
     "LoadedSpec",
     "LoadedValue",
+    "OuterSpec",
+    "RandomSpec",
     "RunSpec",
     "SensitivitySpec",
     "SolverSpec",
+    "StructureSpec",
     "json_schema",
     "load_spec",
     "read_directions",

@@ -66,7 +66,7 @@ def value(given: Any) -> Any:
     """A number, nested tuples of numbers, a reference, or a frozen mapping of `value` and `unit`."""
     faults: list[Fault] = []
     frozen = _value(given, (), faults)
-    _stop(faults)
+    stop(faults)
     return frozen
 
 
@@ -75,21 +75,21 @@ def labels(given: Any) -> Any:
     allowed = "a list of texts, or 'file.h5:/path'"
     if isinstance(given, str):
         if split_reference(given) is None:
-            _stop([((), f"found {found(given)}, allowed: {allowed}")])
+            stop([((), f"found {found(given)}, allowed: {allowed}")])
         return given
     if not isinstance(given, (list, tuple)) or not given:
-        _stop([((), f"found {found(given)}, allowed: {allowed}")])
+        stop([((), f"found {found(given)}, allowed: {allowed}")])
     for index, label in enumerate(given):
         if not isinstance(label, str):
             hint = "" if isinstance(label, (list, dict)) or label is None else f"; did you mean '{found(label)}', in quotes?"
-            _stop([((index,), f"found {found(label)}, allowed: a text{hint}")])
+            stop([((index,), f"found {found(label)}, allowed: a text{hint}")])
     return tuple(given)
 
 
 def option(given: Any) -> Any:
     """A boolean, a finite number or a text."""
     if not isinstance(given, (bool, int, float, str)) or (isinstance(given, float) and not math.isfinite(given)):
-        _stop([((), f"found {found(given)}, allowed: true or false, a finite number, or a text")])
+        stop([((), f"found {found(given)}, allowed: true or false, a finite number, or a text")])
     return given
 
 
@@ -99,14 +99,14 @@ def names(given: Any) -> tuple[str, ...] | None:
         return None
     if not isinstance(given, (list, tuple)) or not given:
         hint = f"; did you mean [{shown(given)}]?" if isinstance(given, str) else "; leave the key out for all"
-        _stop([((), f"found {found(given)}, allowed: a list of names{hint}")])
+        stop([((), f"found {found(given)}, allowed: a list of names{hint}")])
     faults: list[Fault] = []
     for index, name in enumerate(given):
         if not isinstance(name, str):
             faults.append(((index,), f"found {found(name)}, allowed: a text"))
         elif name in given[:index]:
             faults.append(((index,), f"found {found(name)} twice"))
-    _stop(faults)
+    stop(faults)
     return tuple(given)
 
 
@@ -121,11 +121,11 @@ def memory(given: Any) -> int:
         match = _MEMORY.match(given)
         if match is None or match["unit"] not in _UNITS:
             hint = nearest(match["unit"], _UNITS) if match else meant_number(given, int)
-            _stop([((), f"found {found(given)}, allowed: {allowed}{hint}")])
+            stop([((), f"found {found(given)}, allowed: {allowed}{hint}")])
         assert match is not None
         given = int(float(match["number"]) * _UNITS[match["unit"]])
     if isinstance(given, bool) or not isinstance(given, int) or given < 1:
-        _stop([((), f"found {found(given)}, allowed: {allowed}")])
+        stop([((), f"found {found(given)}, allowed: {allowed}")])
     return int(given)
 
 
@@ -133,7 +133,7 @@ def products(given: Any) -> tuple[ProductSpec, ...]:
     """The products asked for, each direction an entry of its own, in the order written."""
     if not isinstance(given, (list, tuple)):
         hint = f"; did you mean [{given}]?" if isinstance(given, str) and given in _BARE else ""
-        _stop([((), f"found {found(given)}, allowed: a list of {_PRODUCT}{hint}")])
+        stop([((), f"found {found(given)}, allowed: a list of {_PRODUCT}{hint}")])
     faults: list[Fault] = []
     entries: list[ProductSpec] = []
     seen: set[tuple[str, str]] = set()
@@ -168,7 +168,7 @@ def products(given: Any) -> tuple[ProductSpec, ...]:
         else:
             hint = nearest(item, _BARE) if isinstance(item, str) else ""
             faults.append(((index,), f"found {found(item)}, allowed: {_PRODUCT}{hint}"))
-    _stop(faults)
+    stop(faults)
     return tuple(entries)
 
 
@@ -266,6 +266,7 @@ def _hint(text: str) -> str:
     return ""
 
 
-def _stop(faults: list[Fault]) -> None:
+def stop(faults: list[Fault]) -> None:
+    """Raise one error with all faults, where there are any."""
     if faults:
         raise PydanticCustomError(FAULTS, "see the context", {"faults": faults})

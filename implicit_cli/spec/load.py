@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -142,8 +142,9 @@ def _nested(model: type[BaseModel], path: Keys = ()) -> dict[Keys, type[BaseMode
     """Each model of the spec by the path where it stands."""
     models: dict[Keys, type[BaseModel]] = {path: model}
     for name, info in model.model_fields.items():
-        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
-            models |= _nested(info.annotation, (*path, name))
+        for kind in (info.annotation, *get_args(info.annotation)):  # the kind itself, and what may be left out: X | None
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                models |= _nested(kind, (*path, name))
     return models
 
 

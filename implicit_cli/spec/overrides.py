@@ -11,7 +11,7 @@ from implicit_cli.spec.compose import MAX_DEPTH, parse
 from implicit_cli.spec.source import Tree
 from implicit_cli.spec.words import Keys, dotted, found, shown
 
-SHORTHANDS: dict[Keys, str] = {("solver",): "name", ("sensitivity", "linear_solver"): "name"}
+SHORTHANDS: dict[Keys, str] = {("solver",): "name", ("sensitivity", "linear_solver"): "name", ("structure",): "file"}
 """Where a bare string stands for a mapping with this one key."""
 
 

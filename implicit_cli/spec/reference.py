@@ -93,6 +93,10 @@ class _Reader:
             self.refuse("found no dataset in it, allowed: a group of datasets, one for each quantity")
         return found
 
+    def at(self, inner: str) -> _Reader:
+        """The same file, at another place in it."""
+        return _Reader(self.h5py, self.file, self.label, inner)
+
     def refuse(self, what: str) -> NoReturn:
         raise InputError(f"{self.label}:{shown(self.inner)}: {what}")
 
@@ -179,14 +183,15 @@ class _Reader:
         }
         return names.get(dtype.kind, "values of another type")
 
-    def check_size(self, node: Any, dtype: np.dtype[Any]) -> None:
+    def check_size(self, node: Any, dtype: np.dtype[Any], read: tuple[int, ...] | None = None) -> None:
+        """Refuse what is empty or too large; `read` is the shape of the part that is read, where it is not the whole."""
         if node.shape is None:
             self.refuse("found an empty dataset without a shape, allowed: at least one entry")
         if 0 in node.shape:
             self.refuse(f"found the shape {_shape(node.shape)}, allowed: at least one entry along every axis")
         # Numbers of any width are 64 bits wide in memory.
         width = max(dtype.itemsize, 8)
-        for what, shape in (("a dataset", node.shape), ("chunks", node.chunks or ())):
+        for what, shape in (("a dataset", node.shape if read is None else read), ("chunks", node.chunks or ())):
             if math.prod(shape) * width > MAX_BYTES:
                 size = f"{math.prod(shape) * width / 1024**3:.3g} GiB"
                 self.refuse(f"found {what} of shape {_shape(shape)}, {size} in memory, allowed: {MAX_BYTES / 1024**3:.3g} GiB")
@@ -215,16 +220,16 @@ class _Reader:
 
     # Its content
 
-    def numbers(self, node: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
+    def numbers(self, node: Any, dtype: np.dtype[Any], frame: int | None = None) -> NDArray[Any]:
         target: np.dtype[Any] = np.dtype(np.float64) if dtype.kind == "f" else np.dtype(np.int64)
         if dtype.kind == "u" and dtype.itemsize == 8:
             # The library would cut what is too large for int64 down to its largest value.
             target = np.dtype(np.uint64)
-        array = np.empty(node.shape, dtype=target)
-        if node.shape:
-            node.read_direct(array)
+        array = np.empty(node.shape if frame is None else node.shape[1:], dtype=target)
+        if array.shape:
+            node.read_direct(array, source_sel=None if frame is None else np.s_[frame])
         else:
-            array[()] = node[()]
+            array[()] = node[() if frame is None else frame]
         if target.kind == "u":
             if (largest := int(array.max())) >= 2**63:
                 self.refuse(f"found {largest}, allowed: -2^63 to 2^63 - 1")

@@ -1,7 +1,9 @@
 """The only place that knows the result file, which `docs/file-format.md` describes: it checks, writes and reads it."""
 
 from implicit_cli.store.arrays import ResultArrays, StoredArray, opened_arrays
-from implicit_cli.store.atomic import check_output
+from implicit_cli.store.atomic import check_output, replace_file
+from implicit_cli.store.checkpoint import Checkpoint
+from implicit_cli.store.outer import write_optimised
 from implicit_cli.store.read import read_summary, summarise
 from implicit_cli.store.scratch import Scratch
 from implicit_cli.store.stored import StoredCase, read_stored
@@ -22,6 +24,7 @@ from implicit_cli.store.write import write_result
 
 __all__ = [
     "CaseSummary",
+    "Checkpoint",
     "ConstantSummary",
     "EntrySummary",
     "LinearSummary",
@@ -41,7 +44,9 @@ __all__ = [
     "read_claims",
     "read_stored",
     "read_summary",
+    "replace_file",
     "summarise",
+    "write_optimised",
     "write_result",
     "write_verification",
 ]

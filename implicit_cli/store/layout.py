@@ -22,6 +22,10 @@ CREATOR = "implicit-cli"
 CASE = "case"
 ITERATION = "iteration"
 GAUGE = "gauge"
+KIND = "kind"
+"""The species of a structure; its labels are their names."""
+EVALUATION = "evaluation"
+OUTER_STEP = "step"
 
 CHECKSUM = "checksum"
 CHECKSUM_MARK = b"implicit-result sha256 "
@@ -48,6 +52,8 @@ PRODUCTS = "diagnostics/products"
 METHOD = "diagnostics/method"
 CONVERGENCE = "convergence"
 PROVENANCE = "provenance"
+OUTER = "outer"
+LAMBDA = "outer/lambda"
 VERIFY = "verify"
 VERIFY_PROVENANCE = "verify/provenance"
 
@@ -100,6 +106,8 @@ ENCODINGS = {
     PRODUCTS: "product-status",
     CONVERGENCE: "convergence",
     PROVENANCE: "text",
+    OUTER: "outer",
+    LAMBDA: "quantities",
     VERIFY: "verification",
     VERIFY_PROVENANCE: "text",
 }

@@ -53,6 +53,8 @@ def read_stored(path: Path, case: str | None = None) -> StoredCase:
         row = ids.index(case) if case is not None else 0
         status = outcome(group["status"], group["status"][row])
         resolved = text(file[f"{layout.SPEC}/resolved"])
+        settings = json.loads(resolved)
+        labelled = [*settings.get("labels", ()), *([layout.KIND] if settings.get("structure") else [])]
         return StoredCase(
             id=ids[row],
             status=status.label,
@@ -62,7 +64,7 @@ def read_stored(path: Path, case: str | None = None) -> StoredCase:
             inputs={name: np.asarray(node[()]) for name, node in members(file, layout.INPUTS)},
             parameters=_row(file, layout.PARAMETERS, row),
             solution=_row(file, layout.SOLUTION, row),
-            labels=_labels(file, json.loads(resolved).get("labels", ())),
+            labels=_labels(file, labelled),
             provenance={name: text(node) for name, node in members(file, layout.PROVENANCE)},
             sha256=bytes(file[layout.CHECKSUM][()])[-layout.CHECKSUM_LENGTH :].decode(),
         )
@@ -73,7 +75,7 @@ def _row(file: h5py.File, group: str, row: int) -> dict[str, Array]:
 
 
 def _labels(file: h5py.File, axes: Iterable[str]) -> dict[str, Array]:
-    """Labels of the axes to which the spec gives some."""
+    """Labels of the axes to which the spec, or its structure, gives some."""
     found: dict[str, Array] = {}
     for node in file.values():
         if isinstance(node, h5py.Dataset) and node.is_scale and h5py.check_string_dtype(node.dtype) is not None:

@@ -117,7 +117,7 @@ def test_an_unjammed_packing_gets_a_status_and_no_numbers(prepare):
     vectors, plan = prepare(0.80, "fixed")
     result = engine.run_case(vectors, plan, identity="0", seed=0)
     assert result.status is Status.SINGULAR
-    assert "128 unjammed discs" in result.message
+    assert "128 unjammed particles" in result.message
     assert result.products
     for product in result.products:
         assert np.isnan(product.value).all()

@@ -16,8 +16,8 @@ from implicit_cli.spec.source import Tree
 
 SOLVERS = ", ".join(map(repr, sorted(get_args(Solver))))
 TOP = (
-    "'data', 'initial', 'labels', 'options', 'parameters', 'precision', 'problem', 'refine', "
-    "'seed', 'sensitivity', 'solver', 'transforms'"
+    "'data', 'initial', 'labels', 'options', 'outer', 'parameters', 'precision', 'problem', 'refine', "
+    "'seed', 'sensitivity', 'solver', 'structure', 'transforms'"
 )
 SPEC = """\
 problem: p

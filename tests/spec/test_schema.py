@@ -25,6 +25,10 @@ TAKEN = [
     "{problem: p, sensitivity: {products: [hessian, {hessian: {u: {a: 1}}}], method: finite_difference}}",
     "{problem: p, sensitivity: {products: [], mode: auto, linear_solver: lu, accuracy: 1}}",
     "{problem: p, sensitivity: {linear_solver: {name: cg, tol: 1e-9, max_steps: null}}}",
+    "{problem: p, structure: silicon.cif}",
+    "{problem: p, structure: {lattice: hcp, a: 3, c: 4.7, repeat: [1, 2, 3], interstitials: [[0.5, 0, 1]], species: Ti}}",
+    "{problem: p, structure: {file: a.h5, group: all, frame: 0, species: [A, B], substitute: {B: 3, C: [1, 2]}, vacancies: [0]}}",
+    "{problem: p, structure: {random: {particles: 9, phi: 0.5, dimensions: 2, diameters: [1, 1.4], shares: [0.5, 0.5]}}}",
 ]
 REFUSED = [
     "{}",
@@ -55,6 +59,22 @@ REFUSED = [
     "{problem: p, sensitivity: {accuracy: 2}}",
     "{problem: p, sensitivity: {products: [{hessian: 1}]}}",
     "{problem: p, sensitivity: {method: adjoint}}",
+    "{problem: p, structure: ''}",
+    "{problem: p, structure: [a.cif]}",
+    "{problem: p, structure: {lattice: cubic, a: 1}}",
+    "{problem: p, structure: {lattice: fcc, a: 0}}",
+    "{problem: p, structure: {lattice: fcc, a: 1, repeat: [2]}}",
+    "{problem: p, structure: {lattice: fcc, a: 1, repeat: [2, 2, 0]}}",
+    "{problem: p, structure: {lattice: fcc, a: 1, repeat: [2, 2, 2, 2]}}",
+    "{problem: p, structure: {lattice: fcc, a: 1, vacancies: [1, 1]}}",
+    "{problem: p, structure: {lattice: fcc, a: 1, vacancies: [-1]}}",
+    "{problem: p, structure: {lattice: fcc, a: 1, substitute: {C: [x]}}}",
+    "{problem: p, structure: {lattice: fcc, a: 1, interstitials: [[1]]}}",
+    "{problem: p, structure: {file: a.cif, dimensions: 4}}",
+    "{problem: p, structure: {file: a.cif, frame: -1}}",
+    "{problem: p, structure: {random: {particles: 0, phi: 1}}}",
+    "{problem: p, structure: {random: {particles: 5}}}",
+    "{problem: p, structure: {random: {particles: 5, phi: 1, diameters: []}}}",
 ]
 TYPES: dict[str, Any] = {"object": dict, "array": list, "string": str, "boolean": bool, "null": type(None)}
 
@@ -89,6 +109,8 @@ def fulfils(value: Any, schema: dict[str, Any], root: dict[str, Any]) -> bool:
                 holds = value < rule
             case "minLength" | "minItems" | "minProperties":
                 holds = len(value) >= rule
+            case "maxItems":
+                holds = len(value) <= rule
             case "uniqueItems":
                 holds = len(value) == len(set(value))
             case "items":

@@ -83,5 +83,7 @@ def test_every_array_that_is_described_can_be_found(finished):
     names = []
     with h5py.File(finished) as file:
         file.visit(lambda name: names.append(f"/{name}"))
-    unused = [pattern.pattern for pattern in patterns() if not any(pattern.fullmatch(name) for name in names)]
+    # what an outer loop adds is looked for in tests/store/test_outer.py
+    looked_for = [pattern for pattern in patterns() if not pattern.pattern.startswith("/outer")]
+    unused = [pattern.pattern for pattern in looked_for if not any(pattern.fullmatch(name) for name in names)]
     assert unused == []

@@ -122,6 +122,7 @@ class Operator(NamedTuple):
     pattern       rows and columns (nnz,) of the entries that may differ from zero
     entries       p to the values (nnz,) at `pattern`; left out: from products, by colouring
     precondition  (p, U) to M^-1 U, with M close to A, symmetric positive definite where A is symmetric
+    loose         unknowns (d,) that the problem says nothing holds, rattlers: A may be singular along any of them
     """
 
     A_times: Callable[[Any, Matrix], Matrix]
@@ -134,6 +135,7 @@ class Operator(NamedTuple):
     pattern: tuple[Any, Any] | None = None
     entries: Callable[[Any], Any] | None = None
     precondition: Callable[[Any, Matrix], Matrix] | None = None
+    loose: NDArray[np.bool_] | None = None
 
     def times(self, U: Matrix, *, transpose: bool = False) -> Matrix:
         return (self.At_times if transpose else self.A_times)(self.p, U)
@@ -177,15 +179,18 @@ def solve_directly(
     tol: float,
     method: str,
     size: float,
+    unjudged: NDArray[np.bool_] | None = None,
 ) -> Solved:
     """`inverse(b)` by a factor, for b freed of its part along `null`, refined once where the residual is above rounding.
 
-    `size` is |A|. The residual is recomputed with `operator`, that is, from F and not from the assembled matrix.
+    `size` is |A|. The residual is recomputed with `operator`, that is, from F and not from the assembled matrix; rows that are
+    `unjudged` (d,), since nobody asks for their unknowns, have none.
     """
     b = project_out(null, b)
 
     def remainder(u: Matrix) -> Matrix:
-        return b - project_out(null, operator.times(u, transpose=transpose))
+        left = b - project_out(null, operator.times(u, transpose=transpose))
+        return left if unjudged is None else jnp.where(jnp.asarray(unjudged)[:, None], 0.0, left)
 
     u = inverse(b)
     residual = remainder(u)

@@ -236,7 +236,12 @@ def prepare(
             operator, gauges, method=name, tol=plan.tol, max_steps=plan.max_steps, host=host, precondition=precondition
         )
 
-    links: list[tuple[str, Callable[[], Method]]] = [(name, partial(make, name)) for name in (plan.method, *plan.then)]
+    names = (plan.method, *plan.then)
+    if operator.loose is not None and operator.loose.any() and operator.pattern is not None and plan.method in KRYLOV:
+        # an iteration does not get along with what is next to singular; a factorisation eliminates it first
+        first = ("sparse_cholesky",) if operator.definite and cholesky_installed() else ()
+        names = (*first, "sparse_lu", *(name for name in names if name in ("auto", *DENSE)))
+    links: list[tuple[str, Callable[[], Method]]] = [(name, partial(make, name)) for name in names]
     if single is not None:
         links.insert(0, (f"{single.method} in float32", partial(Refined, single, operator, gauges, tol=plan.tol)))
     return Chain(links, operator.d, ridge=plan.ridge)

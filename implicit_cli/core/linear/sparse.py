@@ -8,18 +8,28 @@ and most independent (QR with column pivoting), for example one particle's for t
 of A, what is left is regular and its solution solves A u = b; freed of its part along Z it is A^+ b. Known null vectors are taken
 from the problem; a tiny or missing pivot, or a factor that inverse iteration finds close to singular, starts the search for
 others by subspace iteration.
+
+Unknowns that the problem calls loose, such as rattlers, may be hundreds: they are eliminated first, exactly, for what they hang
+together with is small (`_Condensed`), and the factor is that of the rest.
 """
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import NDArray
 from scipy.linalg import qr
-from scipy.sparse import csc_array, eye_array
+from scipy.sparse import csc_array, csr_array, diags_array, eye_array, lil_array
+from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import eigsh, splu
 
 from implicit_cli.core.linear.base import (
@@ -43,6 +53,8 @@ NULL_MOST = 64
 SHIFT = 1e-13
 """Shift of A, relative to its size, in the search of the null space only: below the rank tolerance, above rounding."""
 PROBES, ROUNDS, LOWEST = 4, 3, 6
+LOOSE = 1e-6
+"""Stiffness of what is loose that counts as none, relative to the largest there: contacts that graze leave some."""
 
 
 def cholesky_installed() -> bool:
@@ -74,6 +86,25 @@ class _SuperLU:
         return int((self._lu.U.diagonal() < 0).sum())
 
 
+@contextmanager
+def _without_output() -> Iterator[None]:
+    """CHOLMOD prints a warning to standard output where A is not definite, which is not ours to fill."""
+    sys.stdout.flush()
+    try:
+        kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    except OSError:  # closed
+        yield
+        return
+    try:
+        os.dup2(nowhere, 1)
+        yield
+    finally:
+        ctypes.CDLL(None).fflush(None)
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)
+
+
 class _Cholmod:
     """P A P' = L L'."""
 
@@ -85,9 +116,10 @@ class _Cholmod:
         if not np.isfinite(A.data).all() or (A.diagonal() <= 0).any():
             raise Unsuitable("A is not positive definite")
         try:
-            self._factor = CholeskySolverD(
-                A.shape[0], A.indptr.astype(np.int32), A.indices.astype(np.int32), np.ascontiguousarray(A.data), MatrixType.CSC
-            )
+            with _without_output():
+                self._factor = CholeskySolverD(
+                    A.shape[0], A.indptr.astype(np.int32), A.indices.astype(np.int32), np.ascontiguousarray(A.data), MatrixType.CSC
+                )
         except ValueError as error:
             raise Unsuitable(str(error)) from None
 
@@ -96,6 +128,44 @@ class _Cholmod:
         x = np.empty_like(b)
         self._factor.solve(b, x)
         return x
+
+
+class _Condensed:
+    """A without its loose unknowns f: with A_ff^+ by small blocks, the rest k answers by S = A_kk - A_kf A_ff^+ A_fk.
+
+    `A` is S, with the loose unknowns on a diagonal of their own.
+    """
+
+    def __init__(self, A: csc_array, loose: NDArray[np.bool_], size: float) -> None:
+        f = np.flatnonzero(loose)
+        self.loose = loose
+        self._A_ff = _block_inverse(csr_array(A[f, :][:, f]))
+        A_f = csr_array(A[f, :])
+        self._follow = csr_array(self._A_ff @ A_f)  # (f, d): how what is loose follows the rest
+        outer = csc_array(A_f.T @ self._follow)
+        keep = diags_array(1.0 * ~loose)
+        self.A = csc_array(keep @ (A - outer) @ keep + diags_array(size * loose))
+        self.A.eliminate_zeros()
+
+    def rest(self, b: FloatArray) -> FloatArray:
+        """The right-hand side that is left for the rest, for a symmetric A."""
+        return np.where(self.loose[:, None], 0.0, b - self._follow.T @ b[self.loose])
+
+    def whole(self, u: FloatArray, b: FloatArray) -> FloatArray:
+        """u with what is loose: A_ff^+ (b_f - A_fk u_k)."""
+        u = np.where(self.loose[:, None], 0.0, u)
+        u[self.loose] = self._A_ff @ b[self.loose] - self._follow @ u
+        return u
+
+
+def _block_inverse(A: csr_array) -> csr_array:
+    """Pseudo-inverse of a symmetric A that falls into small blocks."""
+    count, label = connected_components(A, directed=False)
+    inverse = lil_array(A.shape)
+    members = np.argsort(label, kind="stable")
+    for block in np.split(members, np.cumsum(np.bincount(label, minlength=count))[:-1]):
+        inverse[np.ix_(block, block)] = np.linalg.pinv(A[block, :][:, block].toarray(), rcond=LOOSE, hermitian=True)
+    return csr_array(inverse)
 
 
 class SparseSolver:
@@ -116,6 +186,11 @@ class SparseSolver:
         self._floor = rank_floor(operator.d) * bound
         if bound == 0.0:
             raise Unsuitable("dF/dx is zero")
+        self._condensed: _Condensed | None = None
+        if operator.loose is not None and operator.loose.any() and operator.symmetric and operator.d > EXACT:
+            self._condensed = _Condensed(self._A, operator.loose, self._size)
+            self._A = self._condensed.A
+            gauges = jnp.where(jnp.asarray(operator.loose)[:, None], 0.0, gauges)
         self._Z = self._Y = self._known(np.asarray(gauges))
         self._factor = self._prepare()
 
@@ -214,9 +289,12 @@ class SparseSolver:
         _, sigma, rotation = np.linalg.svd(A @ X, full_matrices=False)
         return np.asarray((X @ rotation.T)[:, sigma <= self._floor])
 
-    @property
+    @cached_property
     def null_space(self) -> tuple[Matrix, Matrix]:
-        return jnp.asarray(self._Z), jnp.asarray(self._Y)
+        Z, Y = self._Z, self._Y
+        if self._condensed is not None and Z.shape[1]:
+            Z = Y = np.linalg.qr(self._condensed.whole(Z, np.zeros_like(Z)))[0]
+        return jnp.asarray(Z), jnp.asarray(Y)
 
     @cached_property
     def spectrum(self) -> Spectrum:
@@ -232,7 +310,7 @@ class SparseSolver:
             return lambda u: A @ u.ravel()
 
         def inverse(transpose: bool) -> Any:
-            return lambda u: self._inverse(u.reshape(-1, 1), transpose)[:, 0]
+            return lambda u: self._regular_inverse(u.reshape(-1, 1), transpose)[:, 0]
 
         low, high, sure = extremes(product(self._A), product(self._A.T), inverse(False), inverse(True), d, symmetric=symmetric)
         return Spectrum(low, high, Z, Y, self._negative() if symmetric else 0, computed=sure)
@@ -248,6 +326,12 @@ class SparseSolver:
 
     def _inverse(self, b: FloatArray, transpose: bool) -> FloatArray:
         """A^+ b for b (d, k), a part outside the range apart."""
+        if self._condensed is None:
+            return self._regular_inverse(b, transpose)
+        return self._condensed.whole(self._regular_inverse(self._condensed.rest(b), transpose), b)
+
+    def _regular_inverse(self, b: FloatArray, transpose: bool) -> FloatArray:
+        """The same for A without what is loose."""
         domain, codomain = (self._Y, self._Z) if transpose else (self._Z, self._Y)
         if not domain.shape[1]:
             return np.asarray(self._factor.solve(b, transpose))
@@ -258,19 +342,20 @@ class SparseSolver:
         return project_out(domain, u)
 
     def inverse(self, b: Matrix, *, transpose: bool = False) -> Matrix:
-        null = jnp.asarray(self._Z if transpose else self._Y)
-        return jnp.asarray(self._inverse(np.asarray(project_out(null, b)), transpose))
+        null = self.null_space[0 if transpose else 1]
+        return jnp.asarray(self._inverse(np.asarray(project_out(null, jnp.asarray(b))), transpose))
 
     def solve(self, b: Matrix, *, transpose: bool = False) -> Solved:
         return solve_directly(
             self.operator,
             lambda b: jnp.asarray(self._inverse(np.asarray(b), transpose)),
             b,
-            jnp.asarray(self._Z if transpose else self._Y),
+            self.null_space[0 if transpose else 1],
             transpose=transpose,
             tol=self.tol,
             method=self.method,
             size=self._size,
+            unjudged=None if self._condensed is None else self._condensed.loose,
         )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -23,6 +23,8 @@ CHUNK = 512
 """Longest run of iterations in one compiled call."""
 FAR = 30.0
 """Length, in units of the gradient, of the mirror step that looks for entries that ought to grow: by exp(30) at most."""
+MISLED = 1e-9
+"""Change of F, relative to its largest entry, with data found anew, that says that the old data did not serve."""
 PATIENCE = 0.25
 """Seconds that a call should take: calls grow from a few iterations until they last this long."""
 
@@ -55,6 +57,8 @@ class Goal(NamedTuple):
     bounds      `(...)`: lower and upper limits of x, or the bracket of a root, each (d,)
     limits      the constraints of a `kkt` condition
     program     `(...)`: c, A, b of a conic program, with its `cones`; x is then (u, v, w) end to end
+    stale       `(x, ...)`: the data hold something found from another x, a list of neighbours, that no longer serves at this one
+    refresh     a point to the same with that found anew; on the host
     """
 
     F: Function
@@ -68,6 +72,12 @@ class Goal(NamedTuple):
     limits: Limits | None = None
     program: Callable[..., Any] | None = None
     cones: tuple[tuple[str, int], ...] = ()
+    stale: Function | None = None
+    refresh: Callable[[Point], Point] | None = None
+
+    def fresh(self, p: Point) -> Point:
+        """p with what its data hold of x found anew."""
+        return p if self.refresh is None else self.refresh(p)
 
 
 class Solution(NamedTuple):
@@ -119,15 +129,23 @@ class Method(Protocol):
         """True when the method itself gives up: it can make no further progress."""
 
 
-def residual(goal: Goal, p: Point) -> jax.Array:
+@runtime_checkable
+class KnowsF(Protocol):
+    """A method that has F at the iterate, so that it need not be computed again for the residual."""
+
+    def F(self, state: Any) -> jax.Array:
+        """F at the iterate that the last step came to (d,)."""
+
+
+def residual(goal: Goal, p: Point, F: jax.Array | None = None) -> jax.Array:
     """How far p.x is from a solution: max |F|, and what F alone does not see.
 
     With inequalities g <= 0 it counts max(g, 0) and max(-lam, 0) too: F = 0 has roots with negative multipliers, or outside of the
     feasible set, that solve nothing. The residual of a conic program (u, v, w) is homogeneous: it is divided by w, and infinite
     where w <= 0, since no solution belongs to such a point. A mirror step hardly moves an entry near zero, even one that ought to
-    grow: there -g'd / (1 + max |g|) counts, with d a long mirror step. NaN in, NaN out.
+    grow: there -g'd / (1 + max |g|) counts, with d a long mirror step. NaN in, NaN out. `F` is given where it is known.
     """
-    worst = jnp.max(jnp.abs(goal.F(p.x, p.theta, p.data)), initial=0.0)
+    worst = jnp.max(jnp.abs(goal.F(p.x, p.theta, p.data) if F is None else F), initial=0.0)
     if goal.limits is not None and goal.limits.g is not None:
         lam = p.x[slice(*goal.limits.lam)]
         outside = jnp.max(goal.limits.g(p.x, p.theta, p.data), initial=0.0)
@@ -146,17 +164,23 @@ def residual(goal: Goal, p: Point) -> jax.Array:
 def iterate(method: Method, goal: Goal, p: Point, *, tol: float, max_steps: int, observer: Observer | None = None) -> Solution:
     """Run until the residual is at most tol, the method gives up, the residual is not finite, or max_steps are done."""
     start, advance = _compiled(method, goal)
+    p = goal.fresh(p)
     state, first = start(p)
     x, size = p.x, float(first)
     history: list[np.ndarray] = []
     done, limit, gave_up = 0, 8, False
     while size > tol and done < max_steps and not gave_up and np.isfinite(size):
         begun = time.perf_counter()
-        x, state, taken, recorded, last, stopped = advance(
+        x, state, taken, recorded, last, stopped, stale = advance(
             p._replace(x=x), state, jnp.asarray(min(limit, max_steps - done)), jnp.asarray(tol)
         )
         history.append(np.asarray(recorded)[: int(taken)])
         done, size, gave_up = done + int(taken), float(last), bool(stopped)
+        if stale and np.isfinite(size):
+            p = goal.fresh(p._replace(x=x))
+            size = float(compiled_residual(goal)(p))
+            if not isinstance(method, KnowsF) or bool(_misled(goal)(p, method.F(state))):
+                state, _ = start(p)
         if observer is not None:
             observer.progress(done, size, tol)
         if time.perf_counter() - begun < PATIENCE:
@@ -181,7 +205,7 @@ def run(
     first = residual(goal, p)
     goes_on = (first > tol) & jnp.isfinite(first)
     limit = jnp.where(goes_on, jnp.asarray(max_steps), 0)
-    x, _, steps, history, last, _ = _loop(method, goal, p, strong(method.init(p)), limit, jnp.asarray(tol), length)
+    x, _, steps, history, last, _, _ = _loop(method, goal, p, strong(method.init(p)), limit, jnp.asarray(tol), length)
     last = jnp.where(steps > 0, last, first)
     failed = jnp.where(jnp.isfinite(last), int(Status.NOT_CONVERGED), int(Status.NOT_FINITE))
     status = jnp.where(last <= tol, int(Status.OK), failed)
@@ -190,25 +214,30 @@ def run(
 
 def _loop(
     method: Method, goal: Goal, p: Point, state: Any, limit: jax.Array, tol: jax.Array, length: int
-) -> tuple[jax.Array, Any, jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Up to `limit` iterations from p.x: x, state, how many, their residuals (length,), the last one, and whether it gave up."""
+) -> tuple[jax.Array, Any, jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Up to `limit` iterations from p.x, until the data are stale.
+
+    x, state, how many, their residuals (length,), the last one, whether it gave up, and whether the data are stale.
+    """
     arrays, fixed = eqx.partition(state, eqx.is_array)
 
     def unfinished(carry: tuple[Any, ...]) -> jax.Array:
-        _, _, count, _, last, stopped = carry
-        return (count < limit) & ~stopped & (last > tol) & ((count == 0) | jnp.isfinite(last))
+        _, _, count, _, last, stopped, stale = carry
+        return (count < limit) & ~stopped & ~stale & (last > tol) & ((count == 0) | jnp.isfinite(last))
 
     def body(carry: tuple[Any, ...]) -> tuple[Any, ...]:
-        x, arrays, count, recorded, _, _ = carry
+        x, arrays, count, recorded, _, _, _ = carry
         x, arrays, state = stepped(method, p._replace(x=x), arrays, fixed)
-        last = residual(goal, p._replace(x=x))
+        last = residual(goal, p._replace(x=x), method.F(state) if isinstance(method, KnowsF) else None)
         recorded = recorded.at[count].set(last, mode="drop")
-        return x, arrays, count + 1, recorded, last, method.stop(state)
+        stale = jnp.asarray(False) if goal.stale is None else jnp.asarray(goal.stale(x, p.theta, p.data))
+        return x, arrays, count + 1, recorded, last, method.stop(state), stale
 
     unknown = jnp.full(length, jnp.nan, p.x.dtype)
-    carry = (p.x, arrays, jnp.asarray(0), unknown, jnp.asarray(jnp.inf, p.x.dtype), jnp.asarray(False))
-    x, arrays, count, recorded, last, stopped = jax.lax.while_loop(unfinished, body, carry)
-    return x, eqx.combine(arrays, fixed), count, recorded, last, stopped
+    no = jnp.asarray(False)
+    carry = (p.x, arrays, jnp.asarray(0), unknown, jnp.asarray(jnp.inf, p.x.dtype), no, no)
+    x, arrays, count, recorded, last, stopped, stale = jax.lax.while_loop(unfinished, body, carry)
+    return x, eqx.combine(arrays, fixed), count, recorded, last, stopped, stale
 
 
 def stepped(method: Method, p: Point, arrays: Any, fixed: Any) -> tuple[jax.Array, Any, Any]:
@@ -230,6 +259,20 @@ def strong(state: Any) -> Any:
 def compiled_residual(goal: Goal) -> Callable[[Point], jax.Array]:
     """`residual` of this goal, compiled once."""
     return jax.jit(lambda p: residual(goal, p))
+
+
+@functools.lru_cache(maxsize=16)
+def _misled(goal: Goal) -> Callable[[Point, jax.Array], jax.Array]:
+    """Whether F at p is not what a method was told, for its step led beyond what the data of that step could see: it starts anew.
+
+    A line search that holds on to an f which is too small would find no better one for ever.
+    """
+
+    def differs(p: Point, told: jax.Array) -> jax.Array:
+        F = goal.F(p.x, p.theta, p.data)
+        return jnp.max(jnp.abs(F - told), initial=0.0) > MISLED * jnp.max(jnp.abs(F), initial=0.0)
+
+    return jax.jit(differs)
 
 
 @functools.lru_cache(maxsize=16)

@@ -86,6 +86,12 @@ _WORDS = {"r": "residuals (least_squares)", "bounds": "bounds"}
 SMALL = 1000
 """Unknowns up to which methods that build a dense derivative are preferred."""
 POLISH_STEPS = 12
+EARLY = (1e2, 1e1, 1.0)
+"""Multiples of the tolerance at which an early approach by Newton steps is tried."""
+ESCALATED = "->"
+"""In the name of a linear solver: one method failed, and another took over."""
+FLAT, HALVINGS = 0.2, 12
+"""A step goes to where the slope along it is this part of what it was; so many points are looked at, at most."""
 
 
 def allowed(kind: str, goal: Goal) -> tuple[str, ...]:
@@ -143,17 +149,46 @@ def solve(
     tol: float,
     max_steps: int,
     linearise: Callable[[Point], LinearSolver] | None,
+    early: bool = False,
     observer: Observer | None = None,
 ) -> Solution:
     """Run the named solver from p.x; then, where `linearise` is given, polish with Newton steps down to rounding.
 
-    A solver that ran out of steps is not polished: it is far from a root, and a Newton step may lead to another one.
+    A solver that ran out of steps is not polished: it is far from a root, and a Newton step may lead to another one. With `early`,
+    where a factorisation costs no more than many steps, the polish is tried on the way, too, and counts if it ends at a minimum.
     """
     method = METHODS[name](goal)
     if isinstance(method, HostMethod):
         solution = drive(method, goal, p, tol=tol, max_steps=max_steps, observer=observer)
-    else:
-        solution = iterate(method, goal, p, tol=tol, max_steps=max_steps, observer=observer)
+        return _finished(solution, goal, p, tol, max_steps, linearise)
+    before: list[np.ndarray] = []
+    for loose in EARLY if early and linearise is not None else ():
+        left = max_steps - sum(map(len, before))
+        solution = iterate(method, goal, p, tol=loose * tol, max_steps=left, observer=observer)
+        if solution.status is not Status.OK:
+            break
+        assert linearise is not None
+        near = approach(solution, goal, p, tol, linearise)
+        if near is not None:
+            polished = polish(near, goal, p, tol, linearise)
+            steps = near.polish_steps + polished.polish_steps
+            return polished._replace(history=np.concatenate([*before, polished.history]), polish_steps=steps)
+        before.append(solution.history)
+        p = p._replace(x=solution.x)
+    solution = iterate(method, goal, p, tol=tol, max_steps=max_steps - sum(map(len, before)), observer=observer)
+    solution = solution._replace(history=np.concatenate([*before, solution.history]))
+    return _finished(solution, goal, p, tol, max_steps, linearise)
+
+
+def _finished(
+    solution: Solution,
+    goal: Goal,
+    p: Point,
+    tol: float,
+    max_steps: int,
+    linearise: Callable[[Point], LinearSolver] | None,
+) -> Solution:
+    """The solution, polished where that is wanted and sensible."""
     exhausted = solution.status is Status.NOT_CONVERGED and solution.steps >= max_steps
     if linearise is None or exhausted or solution.status is Status.NOT_FINITE:
         return solution
@@ -168,6 +203,7 @@ def polish(solution: Solution, goal: Goal, p: Point, tol: float, linearise: Call
     """
     size_of = compiled_residual(goal)
     x = solution.x
+    p = goal.fresh(p._replace(x=x))
     size = float(size_of(p._replace(x=x)))
     taken: list[float] = []
     while len(taken) < POLISH_STEPS and size > 0.0:
@@ -182,8 +218,43 @@ def polish(solution: Solution, goal: Goal, p: Point, tol: float, linearise: Call
         taken.append(found)
         if gained < 2.0:
             break
+        if goal.stale is not None and bool(goal.stale(x, p.theta, p.data)):
+            p = goal.fresh(p._replace(x=x))
     status = Status.OK if size <= tol else solution.status
     return Solution(x, status, np.concatenate([solution.history, taken]), solution.name, len(taken))
+
+
+def approach(solution: Solution, goal: Goal, p: Point, tol: float, linearise: Callable[[Point], LinearSolver]) -> Solution | None:
+    """Newton steps from where they are not yet sure to converge; None where they do not get to tol, or not to a minimum.
+
+    Each goes along its direction s to where the slope F's is a fraction of what it was. That lowers the objective also where the
+    objective itself has no digits left to tell, and where contacts open and close on the way.
+    """
+    x, p = solution.x, goal.fresh(p._replace(x=solution.x))
+    F, taken = goal.F(x, p.theta, p.data), list[float]()
+    while len(taken) < POLISH_STEPS:
+        A = linearise(p._replace(x=x))
+        step = A.solve(-F[:, None]).value[:, 0]
+        first = float(jnp.vdot(F, step))
+        if not first < 0 or ESCALATED in A.method:  # the method of a definite A did not do
+            return None
+        low, high, part = 0.0, 1.0, 1.0
+        for _ in range(HALVINGS):
+            F = goal.F(x + part * step, p.theta, p.data)
+            slope = float(jnp.vdot(F, step))
+            if abs(slope) <= FLAT * abs(first) or (slope < 0 and part == 1.0):
+                break
+            low, high = (part, high) if slope < 0 else (low, part)
+            part = (low + high) / 2
+        x = x + part * step
+        taken.append(float(jnp.max(jnp.abs(F))))
+        if taken[-1] <= tol:
+            minimum = A.method.endswith("cholesky") or A.spectrum.negative == 0
+            history = np.concatenate([solution.history, taken])
+            return Solution(x, Status.OK, history, solution.name, len(taken)) if minimum else None
+        if goal.stale is not None and bool(goal.stale(x, p.theta, p.data)):
+            p = goal.fresh(p._replace(x=x))
+    return None
 
 
 def _feasible(goal: Goal, p: Point, x: jax.Array, trial: jax.Array) -> jax.Array:

@@ -54,5 +54,8 @@ class Fire:
             state = self._functions(p)[1](state)
         return state.position[:, 0], state
 
+    def F(self, state: Any) -> jax.Array:
+        return -state.force[:, 0]
+
     def stop(self, state: Any) -> jax.Array:
         return jnp.asarray(False)

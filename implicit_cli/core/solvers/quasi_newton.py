@@ -46,5 +46,8 @@ class QuasiNewton:
         x, state, _ = self._solver.step(self._objective, p.x, p, {}, state, frozenset())
         return x, state
 
+    def F(self, state: Any) -> jax.Array:
+        return jnp.asarray(state.f_info.grad)
+
     def stop(self, state: Any) -> jax.Array:
         return state.terminate | (state.result != optx.RESULTS.successful) | ~jnp.all(jnp.isfinite(state.y_eval))

@@ -28,6 +28,9 @@ def check(loaded: LoadedSpec, vectors: Vectors, solver: str) -> None:
             f"{place}: solver '{solver}' runs on the host and has no steps to differentiate through; choose another solver, "
             "or 'implicit' or 'finite_difference'"
         )
+    if method == "unrolled" and vectors.goal.refresh is not None:
+        what = " and ".join(vectors.derived)
+        raise InputError(f"{place}: the problem's {what} change during the steps; allowed: 'implicit', 'finite_difference'")
     if method != "complex_step":
         return
     if kind not in KINDS:
@@ -35,7 +38,7 @@ def check(loaded: LoadedSpec, vectors: Vectors, solver: str) -> None:
         raise InputError(f"{place}: it needs F at complex numbers, which a {kind} condition does not allow; allowed for: {allowed}")
     if vectors.x.size > LARGEST:
         raise InputError(f"{place}: it assembles and factorises A; allowed up to {LARGEST} unknowns, here d = {vectors.x.size}")
-    p = Point(vectors.initial(loaded.model.seed), vectors.start, vectors.data)
+    p = vectors.refreshed(Point(vectors.initial(loaded.model.seed), vectors.start, vectors.data))
     if fault := ComplexMaps(vectors).fault(p):
         raise InputError(f"{place}: {fault}; allowed: 'implicit', 'unrolled' or 'finite_difference'")
 

@@ -66,7 +66,7 @@ def verify_case(
 ) -> CaseVerdict:
     """Check what is claimed of a case; `of` and `wrt` leave only products of and with respect to these."""
     begun = time.perf_counter()
-    p = Point(vectors.x.join(claim.solution), vectors.start, vectors.data)
+    p = vectors.refreshed(Point(vectors.x.join(claim.solution), vectors.start, vectors.data))
     residual = float(compiled_residual(vectors.goal)(p))
     products = [
         one for one in claim.products if (not of or not one.of or one.of in of) and (not wrt or not one.wrt or one.wrt in wrt)

@@ -1,0 +1,105 @@
+"""`implicit optimize`: minimise or maximise an output over the parameters, and write the case at the optimum."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+from implicit_cli.cli import console
+from implicit_cli.cli.options import AllowPlugin, Device, Overrides, Plugins, Quiet, Spec, Verbose
+from implicit_cli.cli.run import Output, refuse_both
+from implicit_cli.errors import Interrupted
+
+_CODES = {signal.SIGINT: 130, signal.SIGTERM: 75}
+"""Exit code after each signal, once what is done is saved."""
+
+
+def optimize(
+    spec: Spec,
+    output: Output,
+    overrides: Overrides = None,
+    device: Device = None,
+    allow_plugin: AllowPlugin = False,
+    plugins: Plugins = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> int:
+    """Minimise or maximise over parameters; write OUT.
+
+    The section `outer` of SPEC says what, over which parameters, and how; gradients go through the solution, each with a bound. OUT
+    holds what a run at the optimum would, and the way there in `/outer`. After a kill the same command goes on from OUT.outer.
+    """
+    refuse_both(quiet, verbose)
+    from implicit_cli import api
+
+    with console.observer(quiet=quiet, verbose=verbose) as observer, _Signals() as signals:
+        try:
+            report = api.optimize(
+                spec,
+                output,
+                overrides=tuple(overrides or ()),
+                device=device,
+                allow_plugin=allow_plugin,
+                plugins=tuple(plugins or ()),
+                observer=observer,
+                inner=observer if verbose else _Inner(observer),
+                stopped=lambda: signals.caught is not None,
+            )
+        except Interrupted as stop:
+            console.say(str(stop))
+            return _CODES[signals.caught or signal.SIGINT]
+    if not quiet:
+        counts = f"{report.steps} steps, {report.evaluations} evaluations"
+        console.say(f"{report.name} {report.first:.8g} -> {report.last:.8g} in {counts}; {report.reason}")
+        console.say(f"wrote {report.path}: 1 case, {report.case.status.label}, {report.seconds:.1f} s")
+    elif not report.converged:
+        console.say(f"not converged: {report.reason}")
+    if report.case.message:
+        console.say(f"case {report.case.id}: {report.case.status.label}: {report.case.message}")
+    if report.checkpoint is not None and not quiet:
+        console.say(f"kept {report.checkpoint}: the same command with a larger outer.max_steps goes on from there")
+    return report.exit_code
+
+
+class _Inner:
+    """Passes on how far an inner solve is, for the bar, and not what begins in it: that would hide the outer steps."""
+
+    def __init__(self, observer: console.Observing) -> None:
+        self._observer = observer
+
+    def stage(self, text: str) -> None:
+        pass
+
+    def progress(self, step: int, residual: float, tol: float) -> None:
+        self._observer.progress(step, residual, tol)
+
+    def chunk(self, done: int, total: int) -> None:
+        self._observer.chunk(done, total)
+
+
+class _Signals:
+    """Takes note of the first Ctrl-C or SIGTERM, so that the evaluation at hand can end and be saved; a second one acts as ever."""
+
+    def __init__(self) -> None:
+        self.caught: signal.Signals | None = None
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():  # Python refuses it elsewhere
+            self._before = {number: signal.signal(number, self._note) for number in _CODES}
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._restore()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.caught = signal.Signals(number)
+        console.say("stopping when this evaluation is done; once more: at once")
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
