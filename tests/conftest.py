@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,8 @@ from hypothesis import settings
 
 # gpu or gpu:N runs the tests that need one; everything else runs there too.
 DEVICE = os.environ.get("IMPLICIT_TEST_DEVICE", "cpu")
+
+MAPS = 20_000
 
 # The first call of a compiled function takes seconds, and that is no fault.
 settings.register_profile("house", deadline=None, derandomize="CI" in os.environ)
@@ -33,6 +37,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("gpu") and not DEVICE.startswith("gpu"):
             item.add_marker(pytest.mark.skip(reason="needs a GPU: IMPLICIT_TEST_DEVICE=gpu"))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _room_for_programs() -> Iterator[None]:
+    """Each compiled program takes memory maps, of which Linux gives a process 65,530: beyond them the compiler crashes."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and len(maps.read_bytes().splitlines()) > MAPS:
+        import jax
+
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture
