@@ -185,7 +185,11 @@ class Problem:
 
     def condition(self) -> Condition:
         """The mapping F whose root is the solution: `stationary(f)`, `root(F)` or `fixed_point(T)` of `implicit_cli.core`."""
-        raise PluginError(f"{type(self).__name__} has no condition(): return stationary(f), root(F) or fixed_point(T)")
+        raise self.unwritten("condition(): return stationary(f), root(F) or fixed_point(T)")
+
+    def unwritten(self, method: str) -> PluginError:
+        """The error of a method that a subclass had to write, by its name and what it is to return."""
+        return PluginError(f"{type(self).__name__} has no {method}")
 
     # What follows is optional.
 

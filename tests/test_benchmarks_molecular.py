@@ -124,7 +124,7 @@ def test_the_benchmark_runs(axis, monkeypatch):
     monkeypatch.setattr(molecular, "REPEATS", 1)
     row = molecular.measure(128, axis, "lbfgs", 20.0, with_lammps=False)
     assert molecular.misses([row]) == []
-    assert len(molecular.table([row]).splitlines()) == 7
+    assert len(molecular.table([row]).splitlines()) == 8
 
 
 def test_the_pages_show_the_stored_results():

@@ -56,7 +56,7 @@ def analyse(
     declared            masks (d,) that the problem itself calls undetermined, by reason
     leak, gauge_leak    |Y' B| and |G' B|: how much of B lies outside the range of A, along null vectors Y and along gauges G
     size_of_B           |B|, to compare with
-    noise               what rounding makes of Y' B: all there is where B vanishes by symmetry
+    noise               what rounding makes of B: all there is where B vanishes by symmetry
     """
     d = Z.shape[0]
     G = np.stack(list(gauges.values()), axis=1) if gauges else np.zeros((d, 0))

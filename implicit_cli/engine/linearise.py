@@ -117,9 +117,10 @@ def degeneracy(vectors: Vectors, p: Point, A: LinearSolver) -> Degeneracy:
     Z, Y = A.null_space
     if Y.shape[1]:
         leak = float(jnp.linalg.norm(system.Bt_times(p, Y)))
-        noise = float(system.compiled(rounding_of_Bt)(p, Y))
         probes = jnp.linalg.qr(jax.random.normal(jax.random.key(2), (d, min(d, 4))))[0]
-        size_of_B = float(jnp.linalg.norm(system.Bt_times(p, probes))) * (d / probes.shape[1]) ** 0.5
+        whole = (d / probes.shape[1]) ** 0.5
+        size_of_B = float(jnp.linalg.norm(system.Bt_times(p, probes))) * whole
+        noise = float(system.compiled(rounding_of_Bt)(p, probes)) * whole  # of all of B: along a gauge rounding may cancel too
     if symmetries and system.symmetric:  # else what B must not have is in Y, and its leak is found above
         G = jnp.linalg.qr(jnp.stack(list(symmetries.values()), axis=1))[0]
         gauge_leak = float(jnp.linalg.norm(system.Bt_times(p, G)))

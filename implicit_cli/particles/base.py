@@ -65,7 +65,7 @@ class Particles(Problem):
 
     def frame(self, theta: Any, data: Any) -> tuple[Array, Array]:
         """Vectors of the undeformed cell, as rows (axis, axis), and which axes are periodic (axis,)."""
-        raise NotImplementedError
+        raise self.unwritten("frame(theta, data): return the vectors of the cell, as rows, and which axes are periodic")
 
     def kind_of(self, data: Any) -> Array | None:
         """Species of each particle (particle,); None where all are alike."""
@@ -73,11 +73,11 @@ class Particles(Problem):
 
     def reach(self, theta: Any, data: Any) -> Any:
         """Distance beyond which nothing interacts."""
-        raise NotImplementedError
+        raise self.unwritten("reach(theta, data): return the distance beyond which nothing interacts")
 
     def total_energy(self, R: Array, strain: Array | None, theta: Any, data: Any) -> Array:
         """Energy of particles at R (particle, axis), all vectors strained."""
-        raise NotImplementedError
+        raise self.unwritten("total_energy(R, strain, theta, data): derive it from PairPotential or ClusterPotential, or return the energy")
 
     def strain_of(self, x: Any, theta: Any) -> Array | None:
         """The whole strain (axis, axis): what is imposed, and what has relaxed; None where there is none."""
@@ -97,11 +97,11 @@ class Particles(Problem):
 
     def pattern(self, x: Any, theta: Any, data: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Rows and columns of the Hessian's entries."""
-        raise NotImplementedError
+        raise self.unwritten("pattern(x, theta, data): derive it from PairPotential or ClusterPotential, or return the rows and columns of its Hessian")
 
     def entries(self, x: Any, theta: Any, data: Any) -> Array:
         """The Hessian's entries at the pattern."""
-        raise NotImplementedError
+        raise self.unwritten("entries(x, theta, data): derive it from PairPotential or ClusterPotential, or return the entries of its Hessian")
 
     def null_space(self, x: Any, theta: Any, data: Any) -> Mapping[str, Mapping[str, Any]]:
         still = np.zeros(x.position.shape)
@@ -123,7 +123,7 @@ class Particles(Problem):
 
     def list_of(self, position: FloatArray, cell: FloatArray, periodic: NDArray[np.bool_], reach: float) -> Any:
         """A list of the kind that this potential needs."""
-        raise NotImplementedError
+        raise self.unwritten("list_of(position, cell, periodic, reach): derive it from PairPotential or ClusterPotential, or return a list")
 
     def derive(self, x: Any, theta: Any, data: Any) -> Mapping[str, Any]:
         # distances in the deformed cell decide: the list is made there

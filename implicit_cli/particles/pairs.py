@@ -43,7 +43,7 @@ class PairPotential(Particles):
 
     def pair_energy(self, r: Array, bond: Bond, theta: Any) -> Array:
         """u(r) (E,) of pairs at distances r (E,)."""
-        raise NotImplementedError
+        raise self.unwritten("pair_energy(r, bond, theta): return the energy of pairs at distances r")
 
     def kinks(self, bond: Bond, theta: Any) -> tuple[Any, ...]:
         """Distances (E,), or numbers for all, at which the force of a pair has a kink."""
