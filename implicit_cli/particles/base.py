@@ -77,7 +77,7 @@ class Particles(Problem):
 
     def total_energy(self, R: Array, strain: Array | None, theta: Any, data: Any) -> Array:
         """Energy of particles at R (particle, axis), all vectors strained."""
-        raise self.unwritten("total_energy(R, strain, theta, data): derive it from PairPotential or ClusterPotential, or return the energy")
+        raise self.unwritten("total_energy(R, strain, theta, data): derive from PairPotential or ClusterPotential")
 
     def strain_of(self, x: Any, theta: Any) -> Array | None:
         """The whole strain (axis, axis): what is imposed, and what has relaxed; None where there is none."""
@@ -97,11 +97,11 @@ class Particles(Problem):
 
     def pattern(self, x: Any, theta: Any, data: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Rows and columns of the Hessian's entries."""
-        raise self.unwritten("pattern(x, theta, data): derive it from PairPotential or ClusterPotential, or return the rows and columns of its Hessian")
+        raise self.unwritten("pattern(x, theta, data): derive from PairPotential or ClusterPotential")
 
     def entries(self, x: Any, theta: Any, data: Any) -> Array:
         """The Hessian's entries at the pattern."""
-        raise self.unwritten("entries(x, theta, data): derive it from PairPotential or ClusterPotential, or return the entries of its Hessian")
+        raise self.unwritten("entries(x, theta, data): derive from PairPotential or ClusterPotential")
 
     def null_space(self, x: Any, theta: Any, data: Any) -> Mapping[str, Mapping[str, Any]]:
         still = np.zeros(x.position.shape)
@@ -123,7 +123,7 @@ class Particles(Problem):
 
     def list_of(self, position: FloatArray, cell: FloatArray, periodic: NDArray[np.bool_], reach: float) -> Any:
         """A list of the kind that this potential needs."""
-        raise self.unwritten("list_of(position, cell, periodic, reach): derive it from PairPotential or ClusterPotential, or return a list")
+        raise self.unwritten("list_of(..): derive from PairPotential or ClusterPotential")
 
     def derive(self, x: Any, theta: Any, data: Any) -> Mapping[str, Any]:
         # distances in the deformed cell decide: the list is made there

@@ -50,7 +50,7 @@ class ClusterPotential(Particles):
         Only the neighbours that are `present` (K,) are within reach. The others are filling, and must not count; they are at
         distinct places just beyond reach, so that no quotient or angle between them is singular.
         """
-        raise self.unwritten("cluster_energy(D, present, kind, kinds, theta): return the energy of one particle among its neighbours")
+        raise self.unwritten("cluster_energy(D, present, kind, kinds, theta): return the energy of one particle")
 
     def kinks(self, theta: Any) -> tuple[Any, ...]:
         """Distances at which a force has a kink."""

@@ -19,7 +19,7 @@ REACH = """
 
 
 @pytest.mark.parametrize(
-    "base, body, lacks",
+    ("base", "body", "lacks"),
     [
         ("PairPotential", "    pass", "reach(theta, data): return the distance beyond which nothing interacts"),
         ("PairPotential", REACH, "pair_energy(r, bond, theta): return the energy of pairs at distances r"),
