@@ -169,21 +169,22 @@ class Summary:
     cases: tuple[CaseSummary, ...]
 
     def asdict(self) -> dict[str, Any]:
-        """The same as JSON values: NaN becomes null, infinities the strings "inf" and "-inf", for JSON has neither."""
-        return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
+        """The same as JSON values, as `plain` makes them."""
+        return {field.name: plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """JSON values of records: NaN becomes null, infinities the strings "inf" and "-inf", for JSON has neither."""
     match value:
         case float() if math.isnan(value):
             return None
         case float() if math.isinf(value):
             return "inf" if value > 0 else "-inf"
         case Mapping():
-            return {key: _plain(item) for key, item in value.items()}
+            return {key: plain(item) for key, item in value.items()}
         case tuple() | list():
-            return [_plain(item) for item in value]
+            return [plain(item) for item in value]
         case _ if dataclasses.is_dataclass(value):
-            return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+            return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
         case _:
             return value

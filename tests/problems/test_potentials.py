@@ -11,6 +11,7 @@ from scipy.optimize import minimize
 from scipy.special import erfc
 
 from implicit_cli.errors import InputError
+from implicit_cli.status import Status
 
 from .bound import Solver, bind, inverse
 
@@ -313,8 +314,9 @@ def test_silicon_has_the_published_elastic_constants(tmp_path):
 
 @pytest.mark.exhaustive
 def test_silicon_has_the_published_elastic_constants_through_the_engine(tmp_path, solve):
-    _, found = solve(SILICON + "sensitivity: {of: [stress], wrt: [strain]}\n")
-    C = found["stress", "strain"]
+    result, found = solve(SILICON + "sensitivity: {of: [stress], wrt: [strain]}\n")
+    assert result.status is Status.OK, result.message
+    C = found["jacobian", "", "stress", "strain"]
     np.testing.assert_allclose(C.value, elastic(bind(tmp_path, SILICON))[2], atol=1e-12)
     assert (C.bound.total < 1e-10).all()
     assert GPA * C.value[3, 3] == pytest.approx(60.3, abs=0.06)
@@ -440,29 +442,10 @@ def test_a_vacancy_through_the_engine(name, tmp_path, solve):
     result, products = solve(
         f"{VACANCIES[name]}solver: {{tol: 1e-10}}\nsensitivity: {{of: [position, energy], wrt: [{', '.join(names)}]}}\n"
     )
+    assert result.status is Status.OK, result.message
     offset = np.asarray(truth.x.position) - result.solution["position"]
     assert np.abs(offset - offset.mean(axis=0)).max() < 1e-9
     for parameter in names:
-        value = products["position", parameter].value
+        value = products["jacobian", "", "position", parameter].value
         error = np.linalg.norm(np.ravel(value - getattr(J, parameter).reshape(value.shape)))
         assert error <= 1e-8 * (1 + np.linalg.norm(value))
-
-
-@pytest.fixture
-def solve(tmp_path):
-    """Run a spec given as text through the engine; the case and its products by (of, wrt)."""
-    from implicit_cli import engine, plugins
-    from implicit_cli.spec import load_spec
-    from implicit_cli.status import Status
-
-    def run(text):
-        path = tmp_path / "engine.yaml"
-        path.write_text(text)
-        loaded = load_spec(path)
-        cls = plugins.load(loaded.model.problem, base=tmp_path, allow_plugin=False, plugins=())
-        vectors = engine.Vectors(engine.bind(loaded, cls))
-        result = engine.run_case(vectors, engine.make_plan(loaded, vectors), identity="0", seed=loaded.model.seed)
-        assert result.status is Status.OK, result.message
-        return result, {(one.of, one.wrt): one for one in result.products}
-
-    return run

@@ -1,0 +1,48 @@
+"""The use cases, one function each: the one place where the rooms meet. The command line calls these, and so can a script.
+
+Heavy imports wait inside the functions, in the order that matters: the spec's form first, then JAX's settings, then the problem.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from implicit_cli.api.reading import compare, describe_problem, export, info, problems, schema, show
+from implicit_cli.api.reports import CaseLine, ExportReport, Observer, OptimizeReport, ProductsReport, RunReport, VerifyReport
+from implicit_cli.api.solving import check, optimize, run
+from implicit_cli.api.stored import products, verify
+
+if TYPE_CHECKING:
+    from implicit_cli.analysis import Comparison as Comparison
+    from implicit_cli.analysis import QuantityComparison as QuantityComparison
+    from implicit_cli.analysis import Told as Told
+    from implicit_cli.store import CaseSummary as CaseSummary
+    from implicit_cli.store import LinearSummary as LinearSummary
+    from implicit_cli.store import ProductSummary as ProductSummary
+    from implicit_cli.store import QuantitySummary as QuantitySummary
+    from implicit_cli.store import Summary as Summary
+    from implicit_cli.store import UndeterminedSummary as UndeterminedSummary
+    from implicit_cli.verdict import CaseVerdict as CaseVerdict
+    from implicit_cli.verdict import Finding as Finding
+
+__all__ = [
+    "CaseLine",
+    "ExportReport",
+    "Observer",
+    "OptimizeReport",
+    "ProductsReport",
+    "RunReport",
+    "VerifyReport",
+    "check",
+    "compare",
+    "describe_problem",
+    "export",
+    "info",
+    "optimize",
+    "problems",
+    "products",
+    "run",
+    "schema",
+    "show",
+    "verify",
+]

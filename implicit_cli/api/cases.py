@@ -1,0 +1,167 @@
+"""From a spec, or from a result file, to a problem with its arrays and a plan: what comes before all work."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from implicit_cli.errors import InputError
+
+if TYPE_CHECKING:
+    from implicit_cli.engine import Plan, Vectors
+    from implicit_cli.result import Header
+    from implicit_cli.spec import LoadedSpec
+    from implicit_cli.spec.directions import Directions
+    from implicit_cli.store import StoredCase
+
+SOURCE = "problem_sha256"
+"""Key of the provenance that names the code of the problem."""
+
+
+def prepare(
+    spec: str,
+    overrides: Sequence[str],
+    device: str | None,
+    allow_plugin: bool,
+    plugins: Sequence[Path],
+    *,
+    canary: bool = False,
+    outer: bool = False,
+) -> tuple[LoadedSpec, Vectors, Plan]:
+    """Everything that comes before work: form of the spec, JAX's settings, the problem, names and shapes, the plan.
+
+    With `outer` the section of that name must be there.
+    """
+    from implicit_cli.spec import load_spec
+
+    loaded = load_spec(spec, overrides)
+    if outer and loaded.model.outer is None:
+        raise InputError(f"{loaded.at()}: 'outer' is missing, allowed: a mapping such as {{objective: OUTPUT, parameters: [NAME]}}")
+    from implicit_cli import plugins as rooms
+    from implicit_cli import runtime
+
+    runtime.configure(device)
+    try:
+        cls = rooms.load(loaded.model.problem, base=loaded.folder, allow_plugin=allow_plugin, plugins=plugins)
+    except InputError as error:
+        raise type(error)([f"{loaded.at('problem')}: {message}" for message in error.messages]) from error
+    from implicit_cli import engine
+
+    if canary:
+        runtime.canary()
+    vectors = engine.Vectors(engine.bind(loaded, cls))
+    return loaded, vectors, engine.make_plan(loaded, vectors)
+
+
+def rebuilt(
+    result: Path,
+    stored: StoredCase,
+    chosen: dict[str, Any],
+    kind: str,
+    parts: Directions,
+    device: str | None,
+    allow_plugin: bool,
+    plugins: Sequence[Path],
+) -> tuple[LoadedSpec, Vectors, Plan]:
+    """As `_prepare`, of a case in a result file: everything is at hand. `chosen` replaces settings of the run's `sensitivity`.
+
+    The products are `parts`, of one kind. A jvp along some parameters is taken with respect to these alone.
+    """
+    from implicit_cli import spec
+
+    # what is given by name only: the values are at hand
+    given = {"data": stored.inputs, "parameters": stored.parameters, "initial": stored.solution, "labels": stored.labels}
+    place = f"{result}:/spec/resolved"
+    loaded = spec.stored_spec(stored.spec_text, stored.spec_resolved, place, given, chosen, kind, parts)
+    from implicit_cli import plugins as rooms
+    from implicit_cli import runtime
+
+    runtime.configure(device)
+    name, base = _plugin_of(loaded.model.problem, result, plugins)
+    cls = rooms.load(name, base=base, allow_plugin=allow_plugin, plugins=plugins)
+    from implicit_cli import engine
+    from implicit_cli.problem import Parameter, Unknown
+
+    runtime.canary()
+    quantities = {quantity for named in parts.values() for quantity in named}
+    known = cls.declared(Parameter)
+    if kind == "jvp" and quantities <= set(known):
+        chosen["wrt"] = tuple(name for name in known if name in quantities)
+        loaded = spec.stored_spec(stored.spec_text, stored.spec_resolved, place, given, chosen, kind, parts)
+    missing = [name for name in cls.declared(Unknown) if name not in stored.solution]
+    if missing:
+        raise InputError(
+            f"{result}: /solution has no '{missing[0]}', which {loaded.model.problem} declares: it was another problem"
+        )
+    arrays: dict[tuple[str | int, ...], Any] = {
+        (section, name): array for section, named in given.items() for name, array in named.items()
+    }
+    vectors = engine.Vectors(engine.bind(loaded, cls, arrays))
+    return loaded, vectors, engine.make_plan(loaded, vectors)
+
+
+def _plugin_of(problem: str, result: Path, plugins: Sequence[Path]) -> tuple[str, Path]:
+    """Name and folder with which to look for a stored problem: a file may lie where it is allowed, here, or beside the result."""
+    name, suffix, rest = problem.partition(".py")
+    if not suffix:
+        return problem, Path.cwd()
+    for plugin in plugins:
+        if plugin.name == Path(f"{name}{suffix}").name:
+            return f"{plugin.resolve()}{rest}", Path.cwd()
+    folders = (Path.cwd(), result.absolute().parent)
+    return problem, next((folder for folder in folders if (folder / f"{name}{suffix}").is_file()), folders[0])
+
+
+def inputs_of(loaded: LoadedSpec, vectors: Vectors) -> list[Path]:
+    """Files that a run reads, and so must not overwrite."""
+    files = {loaded.folder / origin.rsplit(":", 1)[0] for origin in vectors.bound.inputs}
+    return [*files, *([loaded.path] if loaded.path is not None else [])]
+
+
+def header_of(loaded: LoadedSpec, vectors: Vectors) -> Header:
+    """What a result file says of the problem, its quantities and inputs, the spec, and where it all comes from."""
+    from implicit_cli import runtime
+    from implicit_cli.problem import Data, Output, Parameter, Unknown
+    from implicit_cli.result import Header
+
+    bound = vectors.bound
+
+    def variables(kind: Any) -> tuple[Any, ...]:
+        return tuple(bound.variables[name] for name in bound.names(kind))
+
+    return Header(
+        problem=loaded.model.problem,
+        summary=(type(bound.problem).__doc__ or "").strip().splitlines()[0] if type(bound.problem).__doc__ else "",
+        axes=bound.axes,
+        unknowns=variables(Unknown),
+        parameters=variables(Parameter),
+        outputs=variables(Output),
+        data=variables(Data),
+        inputs=bound.data,
+        spec_text=loaded.text,
+        spec_resolved=loaded.model.model_dump_json(),
+        provenance={**runtime.provenance(), SOURCE: source_sha256(type(bound.problem))},
+    )
+
+
+def source_sha256(cls: type) -> str:
+    """SHA-256 of the file that a problem's class is written in; "unknown" where there is none."""
+    try:
+        return hashlib.sha256(Path(inspect.getsourcefile(cls) or "").read_bytes()).hexdigest()
+    except (OSError, TypeError):
+        return "unknown"
+
+
+def doubts(result: Path, stored: StoredCase, provenance: Mapping[str, str]) -> tuple[str, ...]:
+    """What may make products differ from those of the run."""
+    doubts = []
+    before = stored.provenance.get(SOURCE, "unknown")
+    if before != provenance[SOURCE]:
+        why = "the file does not say which code it was" if before == "unknown" else "its code has changed since"
+        doubts.append(f"{result}: the problem may be another one than that which was solved: {why}")
+    if not stored.good:
+        doubts.append(f"{result}: case {stored.id} is {stored.status} there")
+    return tuple(doubts)

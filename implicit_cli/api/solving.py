@@ -1,0 +1,174 @@
+"""The use cases that begin with a spec: plan it, solve and differentiate it, optimise over its parameters."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from implicit_cli.api.cases import SOURCE, header_of, inputs_of, prepare, source_sha256
+from implicit_cli.api.reports import Observer, OptimizeReport, RunReport, line_of
+from implicit_cli.errors import InputError, Interrupted
+
+if TYPE_CHECKING:
+    from implicit_cli.engine import Plan
+    from implicit_cli.engine.outer import Objective
+    from implicit_cli.outer import Outcome, Progress, Stored
+    from implicit_cli.spec import LoadedSpec
+
+
+def run(
+    spec: str,
+    output: Path,
+    *,
+    overrides: Sequence[str] = (),
+    device: str | None = None,
+    allow_plugin: bool = False,
+    plugins: Sequence[Path] = (),
+    observer: Observer | None = None,
+) -> RunReport:
+    """Solve, differentiate, certify, and write the result file.
+
+    Raises InputError for a wrong spec, EnvironmentProblem for a missing device or an output that cannot be written.
+    """
+    from implicit_cli import store
+
+    begun = time.perf_counter()
+    store.check_output(output, [Path(spec)])
+    loaded, vectors, plan = prepare(spec, overrides, device, allow_plugin, plugins, canary=True)
+    from implicit_cli import engine
+
+    store.check_output(output, inputs_of(loaded, vectors))
+    room = store.Scratch(output)
+    result = engine.run_case(vectors, plan, identity="0", seed=loaded.model.seed, observer=observer, room=room)
+    store.write_result(output, header_of(loaded, vectors), [result])
+    return RunReport(output, (line_of(result),), time.perf_counter() - begun)
+
+
+def check(
+    spec: str,
+    *,
+    overrides: Sequence[str] = (),
+    device: str | None = None,
+    allow_plugin: bool = False,
+    plugins: Sequence[Path] = (),
+) -> Plan:
+    """Validate a spec against its problem and say what a run would do; solves nothing."""
+    loaded, vectors, plan = prepare(spec, overrides, device, allow_plugin, plugins)
+    if loaded.model.outer is None:
+        return plan
+    from implicit_cli.engine.outer import Objective
+
+    return replace(plan, rows=(*plan.rows, Objective(loaded, vectors).row()))
+
+
+def optimize(
+    spec: str,
+    output: Path,
+    *,
+    overrides: Sequence[str] = (),
+    device: str | None = None,
+    allow_plugin: bool = False,
+    plugins: Sequence[Path] = (),
+    observer: Observer | None = None,
+    inner: Observer | None = None,
+    stopped: Callable[[], bool] = lambda: False,
+) -> OptimizeReport:
+    """Minimise or maximise as the section `outer` says, and write the result file of the case at the optimum with the way there.
+
+    `observer` hears of the outer steps, `inner` of each inner solve. After evaluations all that is known goes to `OUTPUT.outer`,
+    from which the same call goes on; where `stopped` says so after one, `Interrupted` is raised. Raises InputError and
+    EnvironmentProblem as `run` does, and InputError where `OUTPUT.outer` belongs to another run.
+    """
+    from implicit_cli import store
+
+    begun = time.perf_counter()
+    store.check_output(output, [Path(spec)])
+    loaded, vectors, _ = prepare(spec, overrides, device, allow_plugin, plugins, canary=True, outer=True)
+    from implicit_cli import engine
+    from implicit_cli.engine.outer import Objective
+    from implicit_cli.outer.loop import Diverged, minimise
+
+    objective = Objective(loaded, vectors, inner)
+    store.check_output(output, inputs_of(loaded, objective.vectors))
+    place = store.Checkpoint(Path(f"{output}.outer"), _identity(loaded, objective))
+    stored = place.read()
+    if observer is not None:
+        found = f", going on from {place.path}: {len(stored.evaluations)} evaluations" if stored.evaluations else ""
+        observer.stage(f"{objective.label}{found}")
+
+    def save(now: Stored) -> None:
+        place.save(now)
+        if stopped():
+            place.flush()
+            done = len(now.evaluations)
+            raise Interrupted(f"stopped after {done} evaluations, saved in {place.path}: the same command goes on from there")
+
+    def told(step: Progress) -> None:
+        if observer is not None and step.evaluations > len(stored.evaluations):
+            observer.stage(_step_text(objective, step))
+
+    try:
+        outcome = minimise(objective, objective.settings, stored=stored, save=save, told=told)
+    except Diverged as error:
+        raise InputError(f"{place.path}: {error}: remove it to start anew") from None
+    finally:
+        place.flush()
+    best = outcome.best
+    if observer is not None:
+        observer.stage(f"{outcome.reason}; solving and differentiating there")
+    vectors = objective.case_at(best.point, outcome.solution)
+    plan, room = engine.make_plan(loaded, vectors), store.Scratch(output)
+    case = engine.run_case(vectors, plan, identity="0", seed=loaded.model.seed, observer=inner, room=room)
+    unit = objective.vectors.bound.variables[objective.name].unit
+    store.write_optimised(output, header_of(loaded, vectors), case, outcome, _points(objective, outcome), unit)
+    if outcome.converged:
+        place.remove()
+    return OptimizeReport(
+        path=output,
+        case=line_of(case),
+        name=objective.title,
+        reason=outcome.reason,
+        converged=outcome.converged,
+        steps=max(len(outcome.steps) - 1, 0),
+        evaluations=len(outcome.evaluations),
+        first=outcome.evaluations[0].objective,
+        last=best.objective,
+        checkpoint=None if outcome.converged else place.path,
+        seconds=time.perf_counter() - begun,
+    )
+
+
+def _identity(loaded: LoadedSpec, objective: Objective) -> dict[str, Any]:
+    """What makes two runs of an outer loop one: the spec, save for when to stop; the values behind it; the problem's code."""
+    spec = loaded.model.model_dump(mode="json")
+    for key in ("max_steps", "tol", "patience"):
+        del spec["outer"][key]
+    bound = objective.vectors.bound
+    values = {"data": bound.data, "parameters": bound.parameters, "initial": bound.initial}
+
+    def digest(array: Any) -> str:
+        return hashlib.sha256(f"{array.dtype} {array.shape} ".encode() + array.tobytes()).hexdigest()
+
+    arrays = {section: {name: digest(array) for name, array in named.items()} for section, named in values.items()}
+    return {"spec": spec, "values": arrays, SOURCE: source_sha256(type(objective.problem))}
+
+
+def _step_text(objective: Objective, step: Progress) -> str:
+    """One outer step in one line."""
+    one = step.evaluation
+    text = (
+        f"step {step.step}: {objective.title} {one.objective:.8g}, |projected gradient| {step.gradient_norm:.1e} +- {one.bound:.0e}"
+    )
+    if objective.spec.validation is not None:
+        text += f", {objective.spec.validation} {one.validation:.8g}"
+    return f"{text}, {step.evaluations} evaluation{'s' if step.evaluations > 1 else ''}"
+
+
+def _points(objective: Objective, outcome: Outcome) -> dict[str, Any]:
+    """lambda by parameter, one row for each evaluation."""
+    rows = [objective.vectors.theta.split(one.point) for one in outcome.evaluations]
+    return {name: [row[name] for row in rows] for name in objective.parameters}
