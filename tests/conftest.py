@@ -6,11 +6,13 @@ import gc
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from implicit_cli.result import CaseResult, Product
 
 # gpu or gpu:N runs the tests that need one; everything else runs there too.
 DEVICE = os.environ.get("IMPLICIT_TEST_DEVICE", "cpu")
@@ -55,3 +57,21 @@ def _room_for_programs() -> Iterator[None]:
 def samples() -> Path:
     """The folder of sample specs."""
     return Path(__file__).resolve().parent.parent / "sample_inputs"
+
+
+@pytest.fixture
+def solve(tmp_path: Path) -> Callable[[str], tuple[CaseResult, dict[tuple[str, str, str, str], Product]]]:
+    """Runs a spec given as text, without the file: the case and its products by (kind, name, of, wrt)."""
+    from implicit_cli import engine, plugins
+    from implicit_cli.spec import load_spec
+
+    def run(text: str) -> tuple[CaseResult, dict[tuple[str, str, str, str], Product]]:
+        path = tmp_path / "spec.yaml"
+        path.write_text(text)
+        loaded = load_spec(path)
+        cls = plugins.load(loaded.model.problem, base=tmp_path, allow_plugin=False, plugins=())
+        vectors = engine.Vectors(engine.bind(loaded, cls))
+        result = engine.run_case(vectors, engine.make_plan(loaded, vectors), identity="0", seed=loaded.model.seed)
+        return result, {(p.kind, p.name, p.of, p.wrt): p for p in result.products}
+
+    return run

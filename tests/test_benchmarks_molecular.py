@@ -119,7 +119,7 @@ def test_the_study_runs():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("axis", [2, 3])
+@pytest.mark.parametrize("axis", [2, pytest.param(3, marks=pytest.mark.exhaustive)])
 def test_the_benchmark_runs(axis, monkeypatch):
     monkeypatch.setattr(molecular, "REPEATS", 1)
     row = molecular.measure(128, axis, "lbfgs", 20.0, with_lammps=False)

@@ -69,7 +69,6 @@ def bind(loaded: LoadedSpec, cls: type[Problem], arrays: Mapping[Keys, Array] = 
 
     Raises InputError for the spec's faults, PluginError for the class's own.
     """
-    check_declarations(cls)
     return _Binder(loaded, cls, arrays).bind()
 
 
@@ -83,6 +82,7 @@ class _Binder:
     def bind(self) -> BoundProblem:
         structure = self._structure()
         self.problem = self._make_problem(self._structure_sizes(structure))
+        check_declarations(self.problem)
         self.quantities: dict[str, Quantity] = self.cls.declared(Quantity)
         self.sizes = dict(self.problem.sizes)
         self.sized_by = {name: f"options.{name}" for name in self.sizes}
@@ -440,10 +440,11 @@ class _Binder:
             raise InputError(self.faults)
 
 
-def check_declarations(cls: type[Problem]) -> None:
+def check_declarations(problem: Problem) -> None:
     """A problem's own mistakes, named as such: axes of outputs that nothing sizes, transforms that do not exist."""
+    cls = type(problem)
     sized = {axis for kind in (Data, Parameter, Unknown) for q in cls.declared(kind).values() for axis in q.shape} | set(
-        cls.declared(Option)
+        problem.sizes
     )
     for output in cls.declared(Output).values():
         for axis in output.shape:

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from implicit_cli.particles.base import COMPONENTS, Array, Particles, tensor
+from implicit_cli.particles.moduli import averages, elastic
 from implicit_cli.problem import Data, Derived, Option, Output, Parameter, Unknown
 
 
@@ -28,6 +29,7 @@ class Material(Particles):
     """Particles of a given structure: start, cell, periodic axes, species."""
 
     kinds = Option(1, minimum=1, doc="number of species")
+    moduli = Option(False, doc="whether elastic constants and moduli are outputs: they take a solve each time")
 
     start = Data(shape=("particle", "axis"), unit="length", doc="positions to start from")
     cell = Data(shape=("axis", "axis"), unit="length", doc="vectors of the undeformed cell, as rows")
@@ -47,6 +49,11 @@ class Material(Particles):
     volume = Output(unit="volume", doc="volume of the cell, an area in two dimensions")
     stress = Output(shape=("component",), unit="energy/volume", doc="(dE/dstrain) / V (Voigt)")
     pressure = Output(unit="energy/volume", doc="minus the mean of the normal stresses")
+    elastic = Output(
+        shape=("component", "load"), unit="energy/volume", doc="elastic constants dstress/dstrain, particles relaxed (Voigt)"
+    )
+    bulk_modulus = Output(shape=("modulus",), unit="energy/volume", doc="bulk modulus, Voigt's average of `elastic`")
+    shear_modulus = Output(shape=("modulus",), unit="energy/volume", doc="shear modulus, Voigt's average of `elastic`")
     distance = Output(shape=("probe",), unit="length", doc="distances between the particles of `probe`, the nearest images")
     formation_energy = Output(
         shape=("reference",), unit="energy", doc="energy beyond that of as many particles of the perfect crystal, in the same cell"
@@ -58,6 +65,8 @@ class Material(Particles):
         return super().sizes | {
             "component": components,
             "freedom": components if self.box == "relaxed" else 0,
+            "load": components if self.moduli else 0,
+            "modulus": 1 if self.moduli else 0,
             "kind": self.kinds,
             "pair": self.kinds * (self.kinds + 1) // 2,
         }
@@ -106,9 +115,28 @@ class Material(Particles):
             "volume": volume,
             "stress": stress,
             "pressure": -jnp.mean(stress[: self.axis]),
+            **self._moduli(x, theta, data),
             "distance": self._distances(x, theta, data),
             "formation_energy": value - self._perfect_energies(x, theta, data),
         }
+
+    def _moduli(self, x: Any, theta: Any, data: Any) -> dict[str, Array]:
+        """Elastic constants and moduli; empty where they are not asked for."""
+        nothing = jnp.zeros((len(COMPONENTS[self.axis]), 0), x.position.dtype)
+        if not self.moduli:
+            return {"elastic": nothing, "bulk_modulus": nothing[0], "shear_modulus": nothing[0]}
+
+        def energy(R: Array, more: Array, given: Any) -> Array:
+            x, theta, data = given
+            return self.total_energy(R, self.strain_of(x, theta) + tensor(more, self.axis), theta, data)
+
+        def volume(more: Array, given: Any) -> Array:
+            x, theta, data = given
+            return self.volume_of(self.strain_of(x, theta) + tensor(more, self.axis), theta, data)
+
+        C = elastic(energy, volume, x.position, jnp.zeros_like(theta.strain), (x, theta, data))
+        bulk, shear = averages(C, self.axis)
+        return {"elastic": C, "bulk_modulus": bulk[None], "shear_modulus": shear[None]}
 
     def _distances(self, x: Any, theta: Any, data: Any) -> Array:
         """Distances (probe,); which image is the nearest is not differentiated."""

@@ -146,11 +146,11 @@ def problem(**members):
 
 def test_declarations_that_cannot_work_are_named():
     with pytest.raises(PluginError, match="Odd declares no Unknown"):
-        check_declarations(problem())
+        check_declarations(problem()())
     with pytest.raises(PluginError, match=r"Odd\.y: axis 'row' has no length, allowed: 'n'"):
-        check_declarations(problem(n=Option(3), x=Unknown(shape=("n",)), y=Output(shape=("row",))))
+        check_declarations(problem(n=Option(3), x=Unknown(shape=("n",)), y=Output(shape=("row",)))())
     with pytest.raises(PluginError, match=r"Odd\.t: no transform 'exp'"):
-        check_declarations(problem(x=Unknown(), t=Parameter(transform="exp")))
+        check_declarations(problem(x=Unknown(), t=Parameter(transform="exp"))())
 
 
 class Wrong(Problem):
