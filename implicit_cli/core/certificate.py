@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import NDArray
 
 from implicit_cli.core import measured
 from implicit_cli.core.implicit import Adjoint, Forward
@@ -86,7 +87,7 @@ class Certifier(Nearby):
     def solution(self) -> tuple[Parts, Parts]:
         """Errors of x (d, 1) and of y = g(x, theta) (m, 1)."""
         spread, nothing = np.array([self._rest]), np.zeros(1)
-        moved, noise = (np.asarray(part)[:, None] for part in self.system.compiled(measured.move_of_g)(self.p, self.error))
+        moved, noise = (part[:, None] for part in self._of_g[:2])
         return (
             Parts(self.error[:, None], nothing, np.abs(self._noise_x)[:, None], spread),
             Parts(moved, nothing, noise + np.outer(self._noise_y, [self._noise]), spread, self.reach_y),
@@ -95,14 +96,15 @@ class Certifier(Nearby):
     def forward(self, f: Forward) -> tuple[Parts, Parts]:
         """Errors of `f.U` (d, k) and of `f.Y` (m, k)."""
         system, there = self.system, self.there
+        rounded = self._started(measured.rounding_of_products, f.U, f.V)
         residual = self._residual(f.solved.residual, f.U)
         sampled = self._sampled(f.U)
         C = self._inverse(residual if sampled else -system.F_tangent(there, f.U, f.V))
         left = system.F_tangent(there, f.U + C, f.V) if self._rough else None
         spread, share = self._left(C, left, residual, transpose=False)
         if sampled:
-            spread = spread + self._moved(measured.products, f.solved.rhs, f.U, f.V, transpose=False)
-        noise, noise_y = self._noise_of(measured.rounding_of_products, f.solved.rhs, f.U, f.V)
+            spread = spread + self._moved(rounded[2], f.solved.rhs, f.U, transpose=False)
+        noise, noise_y = self._noise_of(rounded, f.solved.rhs, f.U)
         noise_x = np.outer(np.max(np.abs(self._unit), axis=1), noise)
         in_x = Parts(np.asarray(C), share, noise_x + self._eps * np.abs(np.asarray(f.U)), spread)
         Y = np.asarray(system.g_tangent(there, f.U + C, f.V))
@@ -111,6 +113,7 @@ class Certifier(Nearby):
 
     def adjoint(self, a: Adjoint) -> Parts:
         """Errors of `a.L` (n, k)."""
+        rounded = self._started(measured.rounding_of_adjoint_products, a.U, a.W_y)
         residual = self._residual(a.solved.residual, a.U)
         equation = self.system.compiled(measured.adjoint_left)
         sampled = self._sampled(a.U)
@@ -119,8 +122,8 @@ class Certifier(Nearby):
         left, L = equation(self.there, a.U, C, a.W_x, a.W_y)
         spread, share = self._left(C, left, residual, transpose=True)
         if sampled:
-            spread = spread + self._moved(measured.adjoint_products, a.solved.rhs, a.U, a.W_y, transpose=True)
-        noise, noise_L = self._noise_of(measured.rounding_of_adjoint_products, a.solved.rhs, a.U, a.W_y)
+            spread = spread + self._moved(rounded[2], a.solved.rhs, a.U, transpose=True)
+        noise, noise_L = self._noise_of(rounded, a.solved.rhs, a.U)
         noise_L = noise_L + self._eps * np.abs(np.asarray(L)) + np.outer(self._noise_theta, noise)
         return Parts(np.asarray(L) - np.asarray(a.L), share, noise_L, spread, self.reach_theta)
 
@@ -133,48 +136,42 @@ class Certifier(Nearby):
         """What the first order leaves is worth a product of its own."""
         return not self.q < SMOOTH
 
-    @cached_property
-    def _noise_y(self) -> FloatArray:
-        """What an error of length 1 in F's equation does to y, entry by entry (m,)."""
-        moved = self.system.g_tangent(self.p, self._unit, np.zeros((self.p.theta.size, self._unit.shape[1])))
-        return np.asarray(np.max(np.abs(np.asarray(moved)), axis=1, initial=0.0))
-
-    @cached_property
-    def _noise_theta(self) -> FloatArray:
-        """What an error of length 1 in the adjoint's equation does to a cotangent's product, entry by entry (n,)."""
-        if self.system.symmetric:
-            unit: Any = self._unit
-        else:
-            z = probes(8, self.p.x.size)
-            unit = self._inverse(z / np.linalg.norm(z, axis=0), transpose=True)
-        return np.asarray(np.max(np.abs(np.asarray(self.system.Bt_times(self.p, unit))), axis=1))
-
     def _sampled(self, U: Matrix) -> bool:
         """The effect of e on each column is not worth a product and a solve of its own."""
         return self.settled and U.shape[1] > COLUMNS
 
-    def _moved(self, pair: Any, rhs: Matrix, U: Matrix, V: Matrix, *, transpose: bool) -> FloatArray:
-        """Length (k,) of what e does to each column, found for some of them."""
-        size, chosen = self._sizes(rhs, U), np.linspace(0, U.shape[1] - 1, COLUMNS).astype(int)
-        few, program = (U[:, chosen], V[:, chosen]), self.system.compiled(pair)
-        moved = self._inverse(program(self.there, *few)[0] - program(self.p, *few)[0], transpose=transpose)
-        unit = np.where(size[chosen] > 0, size[chosen], np.inf)
-        return SAMPLED * float(np.max(lengths(moved) / unit)) * size
+    def _moved(self, change: Matrix, rhs: Matrix, U: Matrix, *, transpose: bool) -> FloatArray:
+        """Length (k,) of what e does to each column, from the `change` of some columns' equation."""
+        size = self._sizes(rhs, U)
+        of_some = size[self._chosen(U)]
+        unit = np.where(of_some > 0, of_some, np.inf)
+        return SAMPLED * float(np.max(lengths(self._inverse(change, transpose=transpose)) / unit)) * size
+
+    @staticmethod
+    def _chosen(U: Matrix) -> NDArray[np.int64]:
+        """Columns on which rounding, and where that is enough the effect of e, are measured."""
+        return np.linspace(0, U.shape[1] - 1, min(U.shape[1], COLUMNS)).astype(np.int64)
 
     def _sizes(self, rhs: Matrix, U: Matrix) -> FloatArray:
         """Size of each column's equation (k,)."""
         return lengths(rhs) + self.certificate.sigma_max * lengths(U)
 
-    def _noise_of(self, rounding: Any, rhs: Matrix, U: Matrix, V: Matrix) -> tuple[FloatArray, FloatArray]:
+    def _started(self, rounding: Any, U: Matrix, V: Matrix) -> tuple[Matrix, Matrix, Matrix]:
+        """What `_noise_of` looks at, computed beside what comes next."""
+        found: tuple[Matrix, Matrix, Matrix] = self.system.compiled(rounding)(
+            self.there, self._beside, self.p.x, U, V, self._chosen(U)
+        )
+        return found
+
+    def _noise_of(self, found: tuple[Matrix, Matrix, Matrix], rhs: Matrix, U: Matrix) -> tuple[FloatArray, FloatArray]:
         """What rounding of all numbers, x_bar included, does to the two matrices that `rounding` measures.
 
         Of the first the norm of each column (k,), of the second every entry. Where there are many columns, a few are measured, in
         proportion to their equation's size (k,), and the others are taken in the same proportion.
         """
-        k = U.shape[1]
-        chosen = np.linspace(0, k - 1, min(k, COLUMNS)).astype(int)
-        first, second = map(np.asarray, self.system.compiled(rounding)(self.there, self._beside, U, V, chosen))
-        if len(chosen) == k:
+        chosen = self._chosen(U)
+        first, second = map(np.asarray, found[:2])
+        if len(chosen) == U.shape[1]:
             return lengths(first), second
         size = self._sizes(rhs, U)
         unit = np.where(size[chosen] > 0, size[chosen], np.inf)
@@ -200,17 +197,42 @@ class Certifier(Nearby):
         return later + missing * size, np.minimum(linear, 1.0)
 
     @cached_property
+    def _of_g(self) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+        """As `measured.of_g`."""
+        return tuple(map(np.asarray, self.system.compiled(measured.of_g)(self.p, self.error, self._unit)))  # type: ignore[return-value]
+
+    @property
     def reach_y(self) -> FloatArray:
         """|g_x| row by row (m,)."""
-        m = self.system.g(self.p.x, self.p.theta, self.p.data).size
-        g_x, _ = self.system.g_cotangent(self.there, np.eye(m))
-        return lengths(g_x)
+        return self._of_g[2]
+
+    @property
+    def _noise_y(self) -> FloatArray:
+        """What an error of length 1 in F's equation does to y, entry by entry (m,)."""
+        return self._of_g[3]
 
     @cached_property
-    def reach_theta(self) -> FloatArray:
-        """|B| column by column (n,), from random combinations of the rows where there are many."""
+    def _of_Bt(self) -> tuple[FloatArray, FloatArray]:
+        """|B| column by column (n,), from random combinations of the rows where there are many.
+
+        Then what an error of length 1 in the adjoint's equation does to a cotangent's product, entry by entry (n,).
+        """
         d = self.p.x.size
-        if d <= EXACT:
-            return lengths(np.asarray(self.system.Bt_times(self.there, np.eye(d))).T)
-        found = np.asarray(self.system.Bt_times(self.there, probes(7, d)))
-        return np.asarray(CRUDE * np.sqrt(np.mean(found**2, axis=1)))
+        if self.system.symmetric:
+            unit: Any = self._unit
+        else:
+            z = probes(8, d)
+            unit = self._inverse(z / np.linalg.norm(z, axis=0), transpose=True)
+        rows = np.eye(d) if d <= EXACT else probes(7, d)
+        found = np.asarray(self.system.Bt_times(self.there, np.concatenate([rows, np.asarray(unit)], axis=1)))
+        whole, moved = np.split(found, [rows.shape[1]], axis=1)
+        reach = lengths(whole.T) if d <= EXACT else CRUDE * np.sqrt(np.mean(whole**2, axis=1))
+        return reach, np.max(np.abs(moved), axis=1)
+
+    @property
+    def reach_theta(self) -> FloatArray:
+        return self._of_Bt[0]
+
+    @property
+    def _noise_theta(self) -> FloatArray:
+        return self._of_Bt[1]

@@ -70,35 +70,45 @@ def rounding_of_F(system: System, p: Point) -> Matrix:
     return jnp.concatenate([moved, jax.random.normal(jax.random.key(4), (p.x.size, 1), p.x.dtype)], axis=1)
 
 
-def move_of_g(system: System, p: Point, e: Vector) -> tuple[Vector, Vector]:
-    """Change of g(x, theta) as x moves by e, and the largest that rounding makes, entry by entry (m,)."""
+def of_g(system: System, p: Point, e: Vector, unit: Matrix) -> tuple[Vector, Vector, Vector, Vector]:
+    """g(x, theta), entry by entry (m,): its change as x moves by e, the largest change that rounding makes, |g_x| at x + e,
+    and the largest change by the columns of `unit` (d, k).
+    """
 
     def g(which: Any) -> Vector:
         q = rounded(p, jnp.where(which == 1, 0, which))
         return system.g(q.x + jnp.where(which == 1, e, jnp.zeros_like(e)), q.theta, q.data)
 
     found = _each(g, PROBES + 2)
-    return found[1] - found[0], ROUNDING * jnp.max(jnp.abs(found[2:] - found[:1]), axis=0)
+    rows, _ = system.g_cotangent(p._replace(x=p.x + e), jnp.eye(found.shape[1], dtype=found.dtype))
+    along = system.g_tangent(p, unit, jnp.zeros((p.theta.size, unit.shape[1]), p.theta.dtype))
+    return (
+        found[1] - found[0],
+        ROUNDING * jnp.max(jnp.abs(found[2:] - found[:1]), axis=0),
+        jnp.linalg.norm(rows, axis=0),
+        jnp.max(jnp.abs(along), axis=1, initial=0.0),
+    )
 
 
 def rounding_of(
-    f: Pair, system: System, p: Point, beside: Vector, U: Matrix, V: Matrix, chosen: jax.Array
-) -> tuple[Matrix, Matrix]:
+    f: Pair, system: System, p: Point, beside: Vector, before: Vector, U: Matrix, V: Matrix, chosen: jax.Array
+) -> tuple[Matrix, Matrix, Matrix]:
     """The largest that rounding of all numbers makes of `f` in the chosen columns of U and V, entry by entry.
 
-    x = `beside` is as far away as rounding leaves x unknown.
+    x = `beside` is as far away as rounding leaves x unknown. Last comes the change of the first matrix from x = `before` to p.
     """
     U, V = U[:, chosen], V[:, chosen]
 
     def at(which: Any) -> tuple[Matrix, Matrix]:
-        q, U_, V_ = rounded((p, U, V), jnp.where(which == 1, 0, which))
-        return f(system, q._replace(x=jnp.where(which == 1, beside, q.x)), U_, V_)
+        q, U_, V_ = rounded((p, U, V), jnp.where(which > 2, which, 0))
+        return f(system, q._replace(x=jnp.where(which == 1, beside, jnp.where(which == 2, before, q.x))), U_, V_)
 
     def largest(found: jax.Array) -> Matrix:
-        difference = jnp.abs(found[1:] - found[:1])
-        return jnp.maximum(difference[0], ROUNDING * jnp.max(difference[1:], axis=0))
+        difference = jnp.abs(found - found[:1])
+        return jnp.maximum(difference[1], ROUNDING * jnp.max(difference[3:], axis=0))
 
-    return jax.tree.map(largest, _each(at, PROBES + 2))
+    first, second = _each(at, PROBES + 3)
+    return largest(first), largest(second), first[0] - first[2]
 
 
 def products(system: System, p: Point, U: Matrix, V: Matrix) -> tuple[Matrix, Matrix]:
@@ -139,14 +149,14 @@ def change_of_At(system: System, p: Point, e: Vector, U: Matrix) -> Matrix:
     return found[1] - found[0]
 
 
-def changes(system: System, p: Point, e: Vector) -> tuple[jax.Array, ...]:
-    """Frobenius norms, from random vectors: A(x + e) - A(x), the same half-way, B, and B(x + e) - B(x)."""
+def changes(system: System, p: Point, e: Vector) -> jax.Array:
+    """Frobenius norms (4,), from random vectors: A(x + e) - A(x), the same half-way, B, and B(x + e) - B(x)."""
     U, V = (jax.random.normal(jax.random.key(5 + i), (z.size, PROBES), p.x.dtype) for i, z in enumerate((p.x, p.theta)))
     zero, still = jnp.zeros_like(U), jnp.zeros_like(V)
     UU, VV = jnp.concatenate([U, zero], axis=1), jnp.concatenate([still, V], axis=1)
     found = _each(lambda k: system.F_tangent(p._replace(x=p.x + k.astype(e.dtype) / 2 * e), UU, VV), 3)
     A, B = found[:, :, :PROBES], found[:, :, PROBES:]
-    return tuple(jnp.sqrt(jnp.mean(jnp.sum(image**2, axis=0))) for image in (A[2] - A[0], A[1] - A[0], B[0], B[2] - B[0]))
+    return jnp.stack([jnp.sqrt(jnp.mean(jnp.sum(image**2, axis=0))) for image in (A[2] - A[0], A[1] - A[0], B[0], B[2] - B[0])])
 
 
 def whole_changes(system: System, p: Point, e: Vector) -> Matrix:

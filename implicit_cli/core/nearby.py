@@ -54,6 +54,7 @@ class Nearby:
     def __init__(self, system: System, p: Point, A: LinearSolver, constants: Constants, margin: float) -> None:
         self.system, self.p, self.A = system, p, A
         self.constants, self._margin = constants, margin
+        self.A.begin_spectrum()
         self._F = np.asarray(system.F(p.x, p.theta, p.data))
         self.delta = self._newton(self._F)
         self._measure_rounding()
@@ -196,8 +197,7 @@ class Nearby:
 
     def _lipschitz(self) -> tuple[float, float, float]:
         """gamma, beta and |B|: Frobenius norms from random directions, the changes of A and B between x and x_bar over |e|."""
-        found = [CRUDE * float(size) for size in self.system.compiled(measured.changes)(self.p, self._displaced)]
-        whole, half, norm_B, change_B = found
+        whole, half, norm_B, change_B = CRUDE * np.asarray(self.system.compiled(measured.changes)(self.p, self._displaced))
         self._change_of_A = max(whole, 2 * half)
         far = norm(self._displaced)
         return (self._change_of_A / far, change_B / far, norm_B) if far > 0 else (0.0, 0.0, norm_B)

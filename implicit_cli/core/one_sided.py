@@ -276,7 +276,7 @@ def kinks(system: System, p: Point, *, radius: float, loose: NDArray[np.bool_] |
     size = max(radius, 4.0 * eps * float(np.linalg.norm(np.asarray(p.x))), eps)
     # at x, then a longer displacement and its opposite, then a shorter one and its opposite
     loose = np.zeros(p.x.size, dtype=bool) if loose is None else loose
-    on_F, on_g, by_loose = map(np.asarray, system.compiled(_displaced_derivatives)(p, size, loose))
+    on_F, on_g, by_loose = map(np.asarray, system.compiled(_displaced_derivatives)(p, size, loose if loose.any() else None))
 
     def jumps(found: NDArray[np.float64]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         base = found[0]
@@ -285,14 +285,15 @@ def kinks(system: System, p: Point, *, radius: float, loose: NDArray[np.bool_] |
         return (near > JUMP * scale) & (near > 0.5 * far), np.isfinite(base) & ~np.isfinite(near)
 
     (in_F, edge), (in_g, edge_of_g) = jumps(on_F), jumps(on_g)
-    in_F = in_F & ~(by_loose != 0).any(axis=0)
+    if by_loose.size:
+        in_F = in_F & ~(by_loose != 0).any(axis=0)
     return Kinks(bool(in_F.any()), in_g | edge_of_g, bool(edge.any()))
 
 
-def _displaced_derivatives(system: System, p: Point, size: float, loose: Vector) -> tuple[Matrix, Matrix, Matrix]:
+def _displaced_derivatives(system: System, p: Point, size: float, loose: Vector | None) -> tuple[Matrix, Matrix, Matrix]:
     """Derivatives along a random direction, at x and where x and theta are displaced four times.
 
-    Those of F (5, d), of g (5, m), and those of F where only what is `loose` (d,) moves (5, d).
+    Those of F (5, d), of g (5, m), and those of F where only what is `loose` (d,) moves (5, d), or nothing (5, 0).
     """
     eps = jnp.finfo(p.x.dtype).eps
     keys = jax.random.split(jax.random.key(4), 4)
@@ -305,9 +306,11 @@ def _displaced_derivatives(system: System, p: Point, size: float, loose: Vector)
 
     def derivatives(part: jax.Array) -> tuple[Vector, Vector, Vector]:
         q = p._replace(x=p.x + part * far_x, theta=p.theta + part * far_theta)
-        both = jnp.stack([u, jnp.where(loose, u, 0.0)], axis=1), jnp.stack([v, jnp.zeros_like(v)], axis=1)
-        on_F = system.F_tangent(q, *both)
-        return on_F[:, 0], system.g_tangent(q, u[:, None], v[:, None])[:, 0], on_F[:, 1]
+        U, V = u[:, None], v[:, None]
+        if loose is not None:
+            U, V = jnp.stack([u, jnp.where(loose, u, 0.0)], axis=1), jnp.stack([v, jnp.zeros_like(v)], axis=1)
+        on_F = system.F_tangent(q, U, V)
+        return on_F[:, 0], system.g_tangent(q, U[:, :1], V[:, :1])[:, 0], jnp.ravel(on_F[:, 1:])
 
     return jax.lax.map(derivatives, jnp.array([0.0, 1.0, -1.0, 2.0 / NEARBY, -2.0 / NEARBY], dtype=p.x.dtype))
 

@@ -104,8 +104,8 @@ def margin(vectors: Vectors, p: Point) -> float:
     """Distance to the nearest kink of F, of those that the problem and its condition know of."""
     arguments = vectors.at(p)
     margins = [vectors.problem.margin(*arguments)]
-    if vectors.condition.margin is not None:
-        margins.append(vectors.condition.margin(*arguments))
+    if vectors.margin is not None:
+        margins.append(vectors.margin(*arguments))
     return min(map(float, margins))
 
 

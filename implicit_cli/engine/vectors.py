@@ -12,6 +12,7 @@ from itertools import accumulate, pairwise
 from math import prod
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -100,6 +101,11 @@ class Vectors:
         """The same in float32: its data and its programs; to be used with JAX's x64 mode off only."""
         with float32():
             return Vectors(self.bound)
+
+    @cached_property
+    def margin(self) -> Callable[..., jax.Array] | None:
+        """The condition's distance to its nearest kink, compiled; None where it has no kinks."""
+        return None if self.condition.margin is None else eqx.filter_jit(self.condition.margin)
 
     # Named views
 
