@@ -54,7 +54,6 @@ class Nearby:
     def __init__(self, system: System, p: Point, A: LinearSolver, constants: Constants, margin: float) -> None:
         self.system, self.p, self.A = system, p, A
         self.constants, self._margin = constants, margin
-        self.A.begin_spectrum()
         self._F = np.asarray(system.F(p.x, p.theta, p.data))
         self.delta = self._newton(self._F)
         self._measure_rounding()

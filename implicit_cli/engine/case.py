@@ -151,8 +151,16 @@ def _solve(vectors: Vectors, plan: Plan, start: Point, observer: Observer | None
         observer.stage(f"solving with {plan.solver}: {vectors.x.size} unknowns{', in float32' if plan.single else ''}")
     run = partial(solve, plan.solver, tol=plan.tol, max_steps=plan.max_steps, observer=observer)
     if not plan.single:
+        if not plan.polish:
+            return run(vectors.goal, start, linearise=None)
+        alone = replace(plan, linear=plan.linear._replace(then=()))
         early = vectors.condition.kind == "stationary" and plan.linear.method in SPARSE
-        return run(vectors.goal, start, linearise=(lambda p: linearise(vectors, plan, p)) if plan.polish else None, early=early)
+        return run(
+            vectors.goal,
+            start,
+            linearise=partial(linearise, vectors, plan),
+            early=partial(linearise, vectors, alone) if early else None,
+        )
     q = single_point(vectors, start)
     with float32():
         polished = plan.polish and not plan.refine

@@ -107,9 +107,6 @@ class LinearSolver(Method, Protocol):
     def ridge(self) -> float:
         """A + ridge I is what is solved with: 0 unless it was asked for."""
 
-    def begin_spectrum(self) -> None:
-        """Start what `spectrum` waits for, where it can go on beside other work."""
-
     def bias(self, u: Matrix, *, transpose: bool = False) -> Matrix:
         """What the ridge has done to solutions u (d, k): `A^-1 ridge u`, to be added to the error of u; infinite where unknown."""
 

@@ -124,28 +124,15 @@ class DenseSolver:
     def null_space(self) -> tuple[Matrix, Matrix]:
         return self._Z, self._Y
 
-    def begin_spectrum(self) -> None:
-        """Start what `spectrum` waits for, so that it goes on beside what comes next."""
-        if self._decomposed is None and self._all_values_wanted:
-            self._values  # noqa: B018
-
-    @property
-    def _all_values_wanted(self) -> bool:
-        # an LU factor does not show the inertia
-        return self.operator.d <= EXACT or (self.operator.symmetric and self.method != "cholesky")
-
-    @cached_property
-    def _values(self) -> Matrix:
-        return _values(self._A, self.operator.symmetric)
-
     @cached_property
     def spectrum(self) -> Spectrum:
         """Exact values up to d = 512 or where A was decomposed; above, Lanczos with the factor, to a relative 1e-3."""
         if self._decomposed is not None:
             return self._decomposed
         d, symmetric = self.operator.d, self.operator.symmetric
-        if self._all_values_wanted:
-            return spectrum_of_values(np.asarray(self._values), self._Z, self._Y, symmetric=symmetric)
+        # an LU factor does not show the inertia
+        if d <= EXACT or (symmetric and self.method != "cholesky"):
+            return spectrum_of_values(np.asarray(_values(self._A, symmetric)), self._Z, self._Y, symmetric=symmetric)
 
         def product(transpose: bool) -> Any:
             return lambda u: np.asarray(_product(self._A, jnp.asarray(u).reshape(-1, 1), transpose))[:, 0]

@@ -51,10 +51,6 @@ class Chain:
     def spectrum(self) -> Spectrum:
         return self._last.spectrum
 
-    def begin_spectrum(self) -> None:
-        if isinstance(self._last, DenseSolver):
-            self._last.begin_spectrum()
-
     @property
     def _last(self) -> Method:
         assert self._solver is not None

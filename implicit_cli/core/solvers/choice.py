@@ -86,10 +86,8 @@ _WORDS = {"r": "residuals (least_squares)", "bounds": "bounds"}
 SMALL = 1000
 """Unknowns up to which methods that build a dense derivative are preferred."""
 POLISH_STEPS = 12
-EARLY = (1e2, 1e1, 1.0)
-"""Multiples of the tolerance at which an early approach by Newton steps is tried."""
-ESCALATED = "->"
-"""In the name of a linear solver: one method failed, and another took over."""
+EARLY, FALLEN = (1e6, 1e4, 1e2, 1e1, 1.0), 1e-3
+"""Multiples of the tolerance at which an early approach by Newton steps is tried, if that is this part of the first residual."""
 FLAT, HALVINGS = 0.2, 12
 """A step goes to where the slope along it is this part of what it was; so many points are looked at, at most."""
 
@@ -149,27 +147,29 @@ def solve(
     tol: float,
     max_steps: int,
     linearise: Callable[[Point], LinearSolver] | None,
-    early: bool = False,
+    early: Callable[[Point], LinearSolver] | None = None,
     observer: Observer | None = None,
 ) -> Solution:
     """Run the named solver from p.x; then, where `linearise` is given, polish with Newton steps down to rounding.
 
     A solver that ran out of steps is not polished: it is far from a root, and a Newton step may lead to another one. With `early`,
-    where a factorisation costs no more than many steps, the polish is tried on the way, too, and counts if it ends at a minimum.
+    which linearises too, and is to fail where A is not positive definite, Newton steps are tried on the way, and count if they end
+    at a minimum.
     """
     method = METHODS[name](goal)
     if isinstance(method, HostMethod):
         solution = drive(method, goal, p, tol=tol, max_steps=max_steps, observer=observer)
         return _finished(solution, goal, p, tol, max_steps, linearise)
     before: list[np.ndarray] = []
-    for loose in EARLY if early and linearise is not None else ():
+    first = float(compiled_residual(goal)(goal.fresh(p))) if early is not None else 0.0
+    for loose in (loose for loose in EARLY if loose * tol <= FALLEN * first):
         left = max_steps - sum(map(len, before))
         solution = iterate(method, goal, p, tol=loose * tol, max_steps=left, observer=observer)
         if solution.status is not Status.OK:
             break
-        assert linearise is not None
-        near = approach(solution, goal, p, tol, linearise)
-        if near is not None:
+        assert early is not None
+        near = approach(solution, goal, p, tol, early)
+        if near is not None and linearise is not None:
             polished = polish(near, goal, p, tol, linearise)
             steps = near.polish_steps + polished.polish_steps
             return polished._replace(history=np.concatenate([*before, polished.history]), polish_steps=steps)
@@ -236,7 +236,7 @@ def approach(solution: Solution, goal: Goal, p: Point, tol: float, linearise: Ca
         A = linearise(p._replace(x=x))
         step = A.solve(-F[:, None]).value[:, 0]
         first = float(jnp.vdot(F, step))
-        if not first < 0 or ESCALATED in A.method:  # the method of a definite A did not do
+        if not first < 0:  # or NaN, where the method of a definite A did not do
             return None
         low, high, part = 0.0, 1.0, 1.0
         for _ in range(HALVINGS):
