@@ -71,6 +71,16 @@ class PairPotential(Particles):
         far = jnp.zeros(self.axis, D.dtype).at[0].set(jax.lax.stop_gradient(4.0 * listed.reach + 1.0).astype(D.dtype))
         return jnp.where(listed.present[:, None], D, far[None])
 
+    @cached_property
+    def _seen(self) -> Callable[..., tuple[Array, Array, tuple[Any, ...]]]:
+        """D and r of the listed pairs, and the distances at which they have kinks, as one compiled call (x, theta, data)."""
+
+        def seen(x: Any, theta: Any, data: Any) -> tuple[Array, Array, tuple[Any, ...]]:
+            D = self._D(x.position, self.strain_of(x, theta), theta, data)
+            return D, self._distance(D), self.kinks(self.bond(data.neighbours, data), theta)
+
+        return jax.jit(seen)
+
     @staticmethod
     def _distance(D: Array) -> Array:
         return jnp.sqrt(jnp.sum(D**2, axis=1))
@@ -135,10 +145,9 @@ class PairPotential(Particles):
 
     def _interacting(self, x: Any, theta: Any, data: Any, grazing: float = 0.0) -> NDArray[np.bool_]:
         """Pairs (E,) that are near enough; contacts of a relative overlap up to `grazing` do not count."""
-        listed = data.neighbours
-        r = self._distance(self._D(x.position, self.strain_of(x, theta), theta, data))
-        edge = self.kinks(self.bond(listed, data), theta)[0] if self.contacts else self.reach(theta, data)
-        return np.asarray(listed.present) & (1.0 - np.asarray(r) / np.asarray(edge) > grazing * self.contacts)
+        _, r, kinks = self._seen(x, theta, data)
+        edge = kinks[0] if self.contacts else self.reach(theta, data)
+        return np.asarray(data.neighbours.present) & (1.0 - np.asarray(r) / np.asarray(edge) > grazing * self.contacts)
 
     def settle(self, x: Any, theta: Any, data: Any) -> Mapping[str, Any]:
         """Rattlers that touch others without a force are moved off them: a contact that just closes is a kink."""
@@ -149,19 +158,17 @@ class PairPotential(Particles):
             return {}
         i, j = np.asarray(listed.i), np.asarray(listed.j)
         near = np.asarray(listed.present) & (free[i] | free[j])
-        D = np.asarray(self._D(x.position, self.strain_of(x, theta), theta, data))[near]
-        (edge,) = self.kinks(self.bond(listed, data), theta)
-        moves = parted(free, i[near], j[near], D, np.asarray(edge)[near])
+        D, _, (edge,) = self._seen(x, theta, data)
+        moves = parted(free, i[near], j[near], np.asarray(D)[near], np.asarray(edge)[near])
         return {"position": jnp.asarray(np.asarray(x.position) + moves)} if moves.any() else {}
 
     def margin(self, x: Any, theta: Any, data: Any) -> float:
         """Moving x by a moves a distance by at most sqrt(2) a, and a strain of a by r a more."""
         listed = data.neighbours
-        bond = self.bond(listed, data)
-        found = self.kinks(bond, theta)
+        _, seen, found = self._seen(x, theta, data)
         if not found:
             return float("inf")
-        r = np.asarray(self._distance(self._D(x.position, self.strain_of(x, theta), theta, data)))
+        r = np.asarray(seen)
         live = np.asarray(listed.present)
         free = self._free(x, theta, data)
         live = live & ~free[np.asarray(listed.i)] & ~free[np.asarray(listed.j)]
