@@ -63,7 +63,8 @@ def test_a_saddle_is_no_answer():
 def test_it_saves_steps_and_changes_no_result():
     goal, linearise = setting(contacts)
     p = start(np.ones(D))
-    plain, early = (solve("fire", goal, p, tol=1e-9, max_steps=5000, linearise=linearise, early=early) for early in (None, linearise))
+    settings = {"tol": 1e-9, "max_steps": 5000, "linearise": linearise}
+    plain, early = (solve("fire", goal, p, **settings, early=early) for early in (None, linearise))
     assert plain.status is early.status is Status.OK
     assert early.steps < plain.steps
     np.testing.assert_allclose(early.x, plain.x, atol=1e-12)
