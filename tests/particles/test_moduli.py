@@ -62,7 +62,7 @@ def test_elastic_constants_are_those_of_dense_algebra():
     assert np.abs(np.asarray(born - C)).max() > 0.1  # they do relax
 
 
-@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("order", [1, pytest.param(2, marks=pytest.mark.exhaustive)])
 def test_their_derivatives_are_those_of_dense_algebra(order):
     """In the positions too, which is what the adjoint goes through."""
     flat, unravel = ravel_pytree((R, GIVEN))

@@ -220,7 +220,7 @@ def test_metals_are_those_of_jax_md_where_nothing_is_cut_off(tmp_path):
 # Hessians.
 
 
-OFTEN = ("stillinger_weber", "morse")
+OFTEN = ("morse",)
 
 
 @pytest.mark.parametrize("name", [pytest.param(one, marks=[] if one in OFTEN else [pytest.mark.exhaustive]) for one in CASES])
