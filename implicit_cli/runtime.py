@@ -15,6 +15,7 @@ import platform
 import re
 import sys
 import tempfile
+import warnings
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
@@ -210,6 +211,8 @@ def _configure_cache(jax: ModuleType) -> None:
         # Small programs too: a run compiles dozens of them.
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+        # JAX writes entries in place. One that another process is writing, or that a killed one left, is compiled anew: no fault.
+        warnings.filterwarnings("ignore", "Error reading persistent compilation cache entry", UserWarning)
 
 
 # What was found.

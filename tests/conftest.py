@@ -8,16 +8,21 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
-from implicit_cli.result import CaseResult, Product
+if TYPE_CHECKING:
+    from implicit_cli.engine import Plan, Vectors
+    from implicit_cli.result import CaseResult, Product
+    from implicit_cli.spec import LoadedSpec
 
 # gpu or gpu:N runs the tests that need one; everything else runs there too.
 DEVICE = os.environ.get("IMPLICIT_TEST_DEVICE", "cpu")
 
 MAPS = 20_000
+"""Memory maps of a process beyond which its compiled programs are dropped."""
 
 # The first call of a compiled function takes seconds, and that is no fault.
 settings.register_profile("house", deadline=None, derandomize="CI" in os.environ)
@@ -60,18 +65,32 @@ def samples() -> Path:
 
 
 @pytest.fixture
-def solve(tmp_path: Path) -> Callable[[str], tuple[CaseResult, dict[tuple[str, str, str, str], Product]]]:
-    """Runs a spec given as text, without the file: the case and its products by (kind, name, of, wrt)."""
+def prepared(tmp_path: Path) -> Callable[[str], tuple[LoadedSpec, Vectors, Plan]]:
+    """From a spec given as text to what is solved: the loaded spec, the problem's vectors and the plan."""
     from implicit_cli import engine, plugins
     from implicit_cli.spec import load_spec
 
-    def run(text: str) -> tuple[CaseResult, dict[tuple[str, str, str, str], Product]]:
+    def prepare(text: str) -> tuple[LoadedSpec, Vectors, Plan]:
         path = tmp_path / "spec.yaml"
         path.write_text(text)
         loaded = load_spec(path)
         cls = plugins.load(loaded.model.problem, base=tmp_path, allow_plugin=False, plugins=())
         vectors = engine.Vectors(engine.bind(loaded, cls))
-        result = engine.run_case(vectors, engine.make_plan(loaded, vectors), identity="0", seed=loaded.model.seed)
+        return loaded, vectors, engine.make_plan(loaded, vectors)
+
+    return prepare
+
+
+@pytest.fixture
+def solve(
+    prepared: Callable[[str], tuple[LoadedSpec, Vectors, Plan]],
+) -> Callable[[str], tuple[CaseResult, dict[tuple[str, str, str, str], Product]]]:
+    """Runs a spec given as text, without the file: the case and its products by (kind, name, of, wrt)."""
+    from implicit_cli import engine
+
+    def run(text: str) -> tuple[CaseResult, dict[tuple[str, str, str, str], Product]]:
+        loaded, vectors, plan = prepared(text)
+        result = engine.run_case(vectors, plan, identity="0", seed=loaded.model.seed)
         return result, {(p.kind, p.name, p.of, p.wrt): p for p in result.products}
 
     return run

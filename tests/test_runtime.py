@@ -205,13 +205,13 @@ def test_a_second_run_compiles_nothing_and_says_nothing(tmp_path: Path):
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*-cache")} == entries
 
 
-def test_a_torn_entry_is_warned_about_and_computed_anew(tmp_path: Path):
+def test_a_torn_entry_is_computed_anew(tmp_path: Path):
+    """What is read while another process writes it looks the same, so nothing is said of it."""
     python(COMPILE, IMPLICIT_CACHE_DIR=str(tmp_path))
     for path in tmp_path.rglob("*-cache"):
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     torn = python(COMPILE, IMPLICIT_CACHE_DIR=str(tmp_path))
-    assert torn.stdout == "1.0\n"
-    assert "Error reading persistent compilation cache entry" in torn.stderr
+    assert (torn.stdout, torn.stderr) == ("1.0\n", "")
 
 
 # jax_md

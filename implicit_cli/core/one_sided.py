@@ -275,8 +275,8 @@ def kinks(system: System, p: Point, *, radius: float, loose: NDArray[np.bool_] |
     eps = float(jnp.finfo(p.x.dtype).eps)
     size = max(radius, 4.0 * eps * float(np.linalg.norm(np.asarray(p.x))), eps)
     # at x, then a longer displacement and its opposite, then a shorter one and its opposite
-    loose = np.zeros(p.x.size, dtype=bool) if loose is None else loose
-    on_F, on_g, by_loose = map(np.asarray, system.compiled(_displaced_derivatives)(p, size, loose if loose.any() else None))
+    loose = loose if loose is not None and loose.any() else None
+    on_F, on_g, by_loose = map(np.asarray, system.compiled(_displaced_derivatives)(p, size, loose))
 
     def jumps(found: NDArray[np.float64]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         base = found[0]
@@ -285,7 +285,7 @@ def kinks(system: System, p: Point, *, radius: float, loose: NDArray[np.bool_] |
         return (near > JUMP * scale) & (near > 0.5 * far), np.isfinite(base) & ~np.isfinite(near)
 
     (in_F, edge), (in_g, edge_of_g) = jumps(on_F), jumps(on_g)
-    if by_loose.size:
+    if loose is not None:
         in_F = in_F & ~(by_loose != 0).any(axis=0)
     return Kinks(bool(in_F.any()), in_g | edge_of_g, bool(edge.any()))
 

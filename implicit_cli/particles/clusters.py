@@ -155,7 +155,12 @@ class ClusterPotential(Particles):
         return np.logical_and(data.neighbours.present, r < np.asarray(self.reach(theta, data)))
 
     def _distance(self, x: Any, theta: Any, data: Any) -> FloatArray:
-        return np.linalg.norm(np.asarray(self._D(x.position, self.strain_of(x, theta), theta, data)), axis=2)
+        return np.linalg.norm(np.asarray(self._seen(x, theta, data)), axis=2)
+
+    @cached_property
+    def _seen(self) -> Callable[..., Array]:
+        """D of the listed neighbours, as one compiled call (x, theta, data)."""
+        return jax.jit(lambda x, theta, data: self._D(x.position, self.strain_of(x, theta), theta, data))
 
     def margin(self, x: Any, theta: Any, data: Any) -> float:
         """Moving x by a moves a distance by at most sqrt(2) a, and a strain of a by r a more."""

@@ -103,6 +103,7 @@ Directions = Annotated[dict[str, Parts], Field(min_length=1, description="direct
 
 
 def nothing() -> Mapping[str, Any]:
+    """A table without entries, which is what one left out stands for."""
     return MappingProxyType({})
 
 

@@ -8,10 +8,8 @@ from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
-from pydantic_core import PydanticCustomError
 
 from implicit_cli.errors import listing, nearest
-from implicit_cli.spec import grammar
 from implicit_cli.spec.fields import Checked, Names, Strict, Table, Value, nothing
 from implicit_cli.spec.grammar import Fault, _value, stop
 from implicit_cli.spec.words import found, shown
@@ -124,7 +122,5 @@ class OuterSpec(Strict):
 
     @model_validator(mode="after")
     def _fits_together(self) -> OuterSpec:
-        faults = together(self)
-        if faults:
-            raise PydanticCustomError(grammar.FAULTS, "see the context", {"faults": faults})
+        stop(together(self))
         return self

@@ -107,7 +107,7 @@ def test_skins_change_no_packing(tmp_path):
     for skin in (0.05, 1.0):
         (tmp_path / "packing.yaml").write_text(
             f"problem: packing\noptions: {{particle: 24, skin: {skin}}}\nparameters: {{diameter: 0.6, phi: 1.1}}\n"
-            "sensitivity: {products: []}\n"
+            "sensitivity: {of: [energy], wrt: [diameter]}\n"
         )
         loaded = load_spec(tmp_path / "packing.yaml")
         cls = plugins.load("packing", base=tmp_path, allow_plugin=False, plugins=())

@@ -154,7 +154,7 @@ def solve(
 
     A solver that ran out of steps is not polished: it is far from a root, and a Newton step may lead to another one. With `early`,
     which linearises too, and is to fail where A is not positive definite, Newton steps are tried on the way, and count if they end
-    at a minimum.
+    at a minimum; it takes `linearise` as well, for the polish.
     """
     method = METHODS[name](goal)
     if isinstance(method, HostMethod):
@@ -168,8 +168,9 @@ def solve(
         if solution.status is not Status.OK:
             break
         assert early is not None
+        assert linearise is not None
         near = approach(solution, goal, p, tol, early)
-        if near is not None and linearise is not None:
+        if near is not None:
             polished = polish(near, goal, p, tol, linearise)
             steps = near.polish_steps + polished.polish_steps
             return polished._replace(history=np.concatenate([*before, polished.history]), polish_steps=steps)
