@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import accumulate
 from typing import Any
 
 import jax
@@ -30,32 +31,26 @@ Pair = Callable[[System, Point, Matrix, Matrix], tuple[Matrix, Matrix]]
 
 def rounded(numbers: Any, seed: Any) -> Any:
     """Every floating-point number of a pytree moved up or down by one rounding; by none where the seed is 0."""
-    leaves, tree = jax.tree.flatten(numbers)
+    leaves, tree = jax.tree.flatten(jax.tree.map(jnp.asarray, numbers))
+    where = [i for i, leaf in enumerate(leaves) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    # One draw for all: a generator is most of what there is to compile here.
+    words = [-(-leaves[i].size // WORD) for i in where]
+    bits = jax.random.bits(jax.random.key(seed), (sum(words),), jnp.uint32)
+    for i, own in zip(where, jnp.split(bits, list(accumulate(words))[:-1]), strict=True):
+        eps = jnp.where(jnp.asarray(seed) == 0, 0.0, jnp.finfo(leaves[i].dtype).eps).astype(leaves[i].dtype)
+        leaves[i] = leaves[i] * (1 + eps * _signs(own, leaves[i]))
+    return jax.tree.unflatten(tree, leaves)
 
-    def moved(leaf: Any, key: jax.Array) -> Any:
-        leaf = jnp.asarray(leaf)
-        if not jnp.issubdtype(leaf.dtype, jnp.floating):
-            return leaf
-        eps = jnp.where(jnp.asarray(seed) == 0, 0.0, jnp.finfo(leaf.dtype).eps).astype(leaf.dtype)
-        return leaf * (1 + eps * _signs(key, leaf.shape, leaf.dtype))
 
-    keys = jax.random.split(jax.random.key(seed), max(len(leaves), 1))
-    return jax.tree.unflatten(tree, [moved(*pair) for pair in zip(leaves, keys, strict=False)])
+def _signs(words: jax.Array, like: jax.Array) -> jax.Array:
+    """-1 or 1 at random, one bit each: random numbers are what rounding a large array would otherwise spend its time on."""
+    taken = (words[:, None] >> jnp.arange(WORD, dtype=jnp.uint32)[None]) & jnp.uint32(1)
+    return (2 * taken.astype(like.dtype) - 1).reshape(-1)[: like.size].reshape(like.shape)
 
 
 def _each(f: Callable[[Any], Any], count: int) -> Any:
     """f(0), .., f(count - 1), stacked; as a loop with one copy of f, for it is compiling that takes time."""
     return jax.lax.map(f, jnp.arange(count))
-
-
-def _signs(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-    """-1 or 1 at random, one bit each: random numbers are what rounding a large array would otherwise spend its time on."""
-    size = 1
-    for n in shape:
-        size *= n
-    bits = jax.random.bits(key, (-(-size // WORD), 1), jnp.uint32)
-    taken = (bits >> jnp.arange(WORD, dtype=jnp.uint32)[None]) & jnp.uint32(1)
-    return (2 * taken.astype(dtype) - 1).reshape(-1)[:size].reshape(shape)
 
 
 def rounding_of_F(system: System, p: Point) -> Matrix:
@@ -151,7 +146,7 @@ def change_of_At(system: System, p: Point, e: Vector, U: Matrix) -> Matrix:
 
 def changes(system: System, p: Point, e: Vector) -> jax.Array:
     """Frobenius norms (4,), from random vectors: A(x + e) - A(x), the same half-way, B, and B(x + e) - B(x)."""
-    U, V = (jax.random.normal(jax.random.key(5 + i), (z.size, PROBES), p.x.dtype) for i, z in enumerate((p.x, p.theta)))
+    U, V = jnp.split(jax.random.normal(jax.random.key(5), (p.x.size + p.theta.size, PROBES), p.x.dtype), [p.x.size])
     zero, still = jnp.zeros_like(U), jnp.zeros_like(V)
     UU, VV = jnp.concatenate([U, zero], axis=1), jnp.concatenate([still, V], axis=1)
     found = _each(lambda k: system.F_tangent(p._replace(x=p.x + k.astype(e.dtype) / 2 * e), UU, VV), 3)

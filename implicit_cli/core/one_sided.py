@@ -296,8 +296,7 @@ def _displaced_derivatives(system: System, p: Point, size: float, loose: Vector 
     Those of F (5, d), of g (5, m), and those of F where only what is `loose` (d,) moves (5, d), or nothing (5, 0).
     """
     eps = jnp.finfo(p.x.dtype).eps
-    keys = jax.random.split(jax.random.key(4), 4)
-    w, z, u, v = (jax.random.normal(key, like.shape, like.dtype) for key, like in zip(keys, (p.x, p.theta) * 2, strict=True))
+    (w, u), (z, v) = jnp.split(jax.random.normal(jax.random.key(4), (2, p.x.size + p.theta.size), p.x.dtype), [p.x.size], axis=1)
     sizes, length = jnp.abs(p.theta), jnp.linalg.norm(w)
     largest = jnp.max(sizes, initial=0.0)
     sizes = jnp.where(sizes > 0, sizes, jnp.where(largest > 0, largest, 1.0))

@@ -79,8 +79,8 @@ def judge(vectors: Vectors, plan: Plan, solution: Solution, residual: float, don
             f"{done.A.method}, {' and '.join(failed)}: relative residual {worst:.1e}, asked {plan.linear.tol:.1e}",
         )
     if vectors.condition.kind == "stationary" and done.A.spectrum.negative:
-        count = done.A.spectrum.negative
-        return verdict(Status.NOT_A_MINIMUM, f"dF/dx has {count} negative eigenvalue{'s' if count > 1 else ''}")
+        count, at_least = done.A.spectrum.negative, "" if done.A.spectrum.computed else "at least "
+        return verdict(Status.NOT_A_MINIMUM, f"dF/dx has {at_least}{count} negative eigenvalue{'s' if count > 1 else ''}")
     if not done.certifier.available:
         if kink.edge:
             return verdict(Status.NO_CERTIFICATE, "F is not finite next to the solution, which is on the edge of its domain")

@@ -117,7 +117,7 @@ def degeneracy(vectors: Vectors, p: Point, A: LinearSolver) -> Degeneracy:
     Z, Y = A.null_space
     if Y.shape[1]:
         leak = float(jnp.linalg.norm(system.Bt_times(p, Y)))
-        probes = jnp.linalg.qr(jax.random.normal(jax.random.key(2), (d, min(d, 4))))[0]
+        probes = jnp.asarray(np.linalg.qr(np.random.default_rng(2).normal(size=(d, min(d, 4))))[0])
         whole = (d / probes.shape[1]) ** 0.5
         size_of_B = float(jnp.linalg.norm(system.Bt_times(p, probes))) * whole
         noise = float(system.compiled(rounding_of_Bt)(p, probes)) * whole  # of all of B: along a gauge rounding may cancel too

@@ -193,7 +193,7 @@ def _certificate(vectors: Vectors, p: Point, linear: LinearPlan, solves: int, *,
     constants, direct = vectors.problem.constants(theta, data), linear.computes_spectrum
     proved = proves(constants, direct=direct)
     kind = "a bound for unknowns in forward mode, for all else an estimate" if proved else "an estimate: gamma is measured"
-    source = "computed from the factor" if direct else "estimated by inverse iteration"
+    source = "computed from the factor" if direct else "estimated by iteration"
     extra = "; derivatives are corrected to second order" if corrected else ""
     return f"{kind}; sigma_min and kappa {source}; {solves} more solves, and about {CONSTANTS} for its constants{extra}"
 

@@ -1,18 +1,23 @@
-"""Extreme singular values with a factor at hand: Lanczos on A and on its inverse, run to convergence (ARPACK, through SciPy)."""
+"""Extreme singular values by Lanczos: with a factor on A and its inverse (ARPACK, through SciPy), without one on A alone."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import numpy as np
+from scipy.linalg import eigvalsh_tridiagonal
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
-from implicit_cli.core.linear.base import FloatArray
+from implicit_cli.core.linear.base import FloatArray, rank_floor
 
 EXACT = 512
 """Up to this d all singular values are computed: the decomposition is quick, and its answer has no tolerance."""
 TOLERANCE = 1e-3
 """Relative tolerance of Lanczos. Ritz values lie inside the spectrum, so sigma_min is lowered and sigma_max raised by as much."""
+FIRST_LOOK, LATER_LOOKS = 32, 1.25
+"""Steps of Lanczos with products alone after which its Ritz values are looked at, and by how much more each time."""
+EXHAUSTED = 1e-10
+"""A step of Lanczos this short has found all that its start has a part in."""
 
 Product = Callable[[FloatArray], FloatArray]
 
@@ -42,3 +47,29 @@ def extremes(
         top, bottom = np.sqrt(top), np.sqrt(bottom)
     smallest = (1.0 - TOLERANCE) / bottom if bottom > 0 else 0.0
     return float(smallest), float(top * (1.0 + TOLERANCE)), sure and sure_too
+
+
+def without_inverse(times: Product, deflate: Product, start: FloatArray, most: int) -> tuple[float, float]:
+    """Smallest and largest eigenvalue of a symmetric operator on what `deflate` leaves, from so many products at most.
+
+    About as many as conjugate gradients take, for it is the same iteration. What it forgets of orthogonality makes it find
+    eigenvalues again, and moves neither end. Where the smallest is not above rounding, it is not run to convergence.
+    """
+    before, v, beta = np.zeros_like(start), deflate(start), 0.0
+    v = v / np.linalg.norm(v)
+    diagonal, beside = list[float](), list[float]()
+    low, high, look = float("inf"), 0.0, FIRST_LOOK
+    for step in range(1, most + 1):
+        w = times(v) - beta * before
+        diagonal.append(float(v @ w))
+        w = deflate(w - diagonal[-1] * v)  # in the recurrence, where the least part along a null vector would grow
+        beta = float(np.linalg.norm(w))
+        exhausted = not beta > EXHAUSTED * max(map(abs, diagonal))
+        if step in (look, most) or exhausted:
+            found, high = (float(eigvalsh_tridiagonal(diagonal, beside, select="i", select_range=(i, i))[0]) for i in (0, step - 1))
+            if exhausted or not found > rank_floor(start.size) * high or low - found <= TOLERANCE * found:
+                return (1.0 - TOLERANCE) * found, high
+            low, look = found, int(LATER_LOOKS * look)
+        beside.append(beta)
+        before, v = v, w / beta
+    return (1.0 - TOLERANCE) * low, high

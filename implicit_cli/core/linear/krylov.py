@@ -17,8 +17,11 @@ import jax
 import jax.numpy as jnp
 import lineax as lx
 import numpy as np
+from scipy.sparse import csr_array
 
-from implicit_cli.core.linear.base import Matrix, Operator, Solved, Spectrum, Unsuitable, project_out, report
+from implicit_cli.core.linear.base import Matrix, Operator, Solved, Spectrum, Unsuitable, project_out, rank_floor, report
+from implicit_cli.core.linear.condensed import Condensed
+from implicit_cli.core.linear.extremes import without_inverse
 from implicit_cli.core.linear.simultaneous import linearised, solve_host, solve_traced
 
 POWER_STEPS = 30
@@ -32,8 +35,9 @@ BLOCK = 2**17
 class KrylovSolver:
     """One of `cg`, `minres`, `gmres`, `bicgstab`, `lsmr`, to relative tolerance `tol`, in at most `max_steps` steps.
 
-    `host` is an assembled sparse A (SciPy), for `cg` and `minres` on the CPU; `precondition(p, U)` is M^-1 U. Raises `Unsuitable`
-    for `cg` and `minres` of a non-symmetric A, and for gauges of one, whose left null vectors products do not show.
+    `host` is an assembled sparse A (SciPy), for `cg` and `minres` on the CPU; `precondition(p, U)` is M^-1 U. With `condensed`, in
+    place of `host`, they iterate on what is left without the loose unknowns. Raises `Unsuitable` for `cg` and `minres` of a
+    non-symmetric A, and for gauges of one, whose left null vectors products do not show.
     """
 
     def __init__(
@@ -46,14 +50,20 @@ class KrylovSolver:
         max_steps: int,
         host: Any = None,
         precondition: Any = None,
+        condensed: Condensed | None = None,
     ) -> None:
         if not operator.symmetric and method in ("cg", "minres"):
             raise Unsuitable(f"{method} needs a symmetric dF/dx")
         if not operator.symmetric and gauges.shape[1]:
             raise Unsuitable("a gauge of a non-symmetric condition needs a factorisation")
         self.operator, self.method, self.tol, self.max_steps = operator, method, tol, max_steps
-        self._host, self._precondition = host, precondition
+        self._host, self._precondition, self._condensed = host, precondition, condensed
         self._Z = jnp.linalg.qr(gauges)[0] if gauges.shape[1] else gauges
+        self._deflated = np.asarray(self._Z)
+        if condensed is not None:
+            self._host = csr_array(condensed.A)
+            self._deflated = np.linalg.qr(condensed.without(self._deflated))[0]
+            self._Z = jnp.asarray(condensed.completed(self._deflated))
 
     @property
     def null_space(self) -> tuple[Matrix, Matrix]:
@@ -61,8 +71,17 @@ class KrylovSolver:
 
     @cached_property
     def spectrum(self) -> Spectrum:
-        """Extreme singular values by power iterations; costs a dozen solves, so only where it is asked for."""
-        return Spectrum(self._sigma_min(), self._sigma_max, self._Z, self._Z, computed=False)
+        """Extreme singular values: of a positive definite A at the cost of one more solve, else of a dozen, so only if asked for.
+
+        A negative end of the spectrum is seen, how many more eigenvalues are negative is not.
+        """
+        if not self.operator.symmetric:
+            return Spectrum(self._sigma_min(), self._sigma_max, self._Z, self._Z, computed=False)
+        low, high = self._ends()
+        floor = rank_floor(self.operator.d) * abs(high)
+        negative = int(low < -floor)
+        size = max(high, -low) if negative else high
+        return Spectrum(low if low > floor else self._sigma_min(), size, self._Z, self._Z, negative, computed=False)
 
     def inverse(self, b: Matrix, *, transpose: bool = False) -> Matrix:
         return self.solve(b, transpose=transpose).value
@@ -79,7 +98,7 @@ class KrylovSolver:
             failed = np.asarray(failed) & there
             u = project_out(self._Z, u + jnp.where(size > 0, correction * size, 0.0))  # BiCGStab breaks down on b = 0
             steps = steps + np.where(there, np.asarray(taken), 0)
-            residual = b - project_out(self._Z, self.operator.times(u, transpose=transpose))
+            residual = self._without(b - project_out(self._Z, self.operator.times(u, transpose=transpose)))
             solved = report(u, b, residual, steps, False, tol=self.tol, method=self.method)
             open_ = (solved.status != 0) & ~failed
             if not open_.any() or steps.max() >= self.max_steps:
@@ -91,6 +110,8 @@ class KrylovSolver:
         # tighter than `tol`, which the recomputed residual must meet
         tol = self.tol / 10
         operator = self.operator
+        if self._condensed is not None:
+            return self._run_condensed(self._condensed, np.asarray(b), tol, max_steps)
         if self.method in ("cg", "minres") and self._host is not None:
             return self._run_host(np.asarray(b), tol, max_steps)
         if self.method in ("cg", "minres"):
@@ -118,15 +139,22 @@ class KrylovSolver:
         value, failed, taken = zip(*found, strict=True)
         return jnp.stack(value, axis=1), np.array([bool(f) for f in failed]), np.array([int(t) for t in taken])
 
+    def _run_condensed(self, condensed: Condensed, b: np.ndarray, tol: float, max_steps: int) -> tuple[Matrix, Any, Any]:
+        rest = project_out(self._deflated, condensed.rest(b))
+        length = np.linalg.norm(rest, axis=0)
+        value, failed, steps = self._run_host(rest / np.where(length > 0, length, 1.0), tol, max_steps)
+        return jnp.asarray(condensed.whole(np.asarray(value) * length, b)), failed, steps
+
     def _run_host(self, b: np.ndarray, tol: float, max_steps: int) -> tuple[Matrix, Any, Any]:
-        Z = np.asarray(self._Z)
-        A = self._host
+        Z, A = self._deflated, self._host
 
         def deflate(u: np.ndarray) -> np.ndarray:
             return u - Z @ (Z.T @ u) if Z.shape[1] else u
 
         def solve_M(r: np.ndarray) -> np.ndarray:
-            return deflate(r if self._precondition is None else np.asarray(self._precondition(self.operator.p, r)))
+            if self._precondition is not None:
+                r = np.asarray(self._without(self._precondition(self.operator.p, r)))
+            return deflate(r)
 
         width = max(1, BLOCK // max(b.shape[0], 1))
         parts = [
@@ -135,6 +163,23 @@ class KrylovSolver:
         ]
         value, failed, steps = (np.concatenate(part, axis=-1) for part in zip(*parts, strict=True))
         return jnp.asarray(value), failed, steps
+
+    def _without(self, u: Matrix) -> Matrix:
+        """u with zeros for what is loose, and is not judged."""
+        return u if self._condensed is None else jnp.asarray(self._condensed.without(np.asarray(u)))
+
+    def _ends(self) -> tuple[float, float]:
+        """Smallest and largest eigenvalue of a symmetric A, of what is left of it without the loose unknowns."""
+
+        def times(u: np.ndarray) -> np.ndarray:
+            if self._host is not None:
+                return np.asarray(self._host @ u)
+            return np.asarray(self.operator.times(jnp.asarray(u)[:, None]))[:, 0]
+
+        def deflate(u: np.ndarray) -> np.ndarray:
+            return project_out(self._deflated, u[:, None])[:, 0]
+
+        return without_inverse(times, deflate, np.asarray(self._without(_start(self.operator.d)))[:, 0], self.max_steps)
 
     @cached_property
     def _sigma_max(self) -> float:
@@ -150,7 +195,7 @@ class KrylovSolver:
         """Largest Ritz value of `A^-1 A'^-1` after a few solves with the solver itself; 0 when they fail."""
         Q = np.zeros((self.operator.d, 0))
         images = Q
-        u = np.asarray(project_out(self._Z, _start(self.operator.d)))
+        u = project_out(self._deflated, np.asarray(self._without(_start(self.operator.d))))
         for _ in range(min(INVERSE_STEPS, self.operator.d - self._Z.shape[1])):
             u = u - Q @ (Q.T @ u)
             u = u - Q @ (Q.T @ u)
@@ -161,10 +206,10 @@ class KrylovSolver:
             first = self.solve(jnp.asarray(Q[:, -1:]), transpose=True)
             if first.status.any():
                 return 0.0
-            second = self.solve(first.value)
+            second = self.solve(self._without(first.value))
             if second.status.any():
                 return 0.0
-            u = np.asarray(second.value)
+            u = np.asarray(self._without(second.value))
             images = np.concatenate([images, u], axis=1)
         growth = float(np.max(np.linalg.eigvalsh((Q.T @ images + images.T @ Q) / 2), initial=0.0))
         return float(1.0 / np.sqrt(growth)) if growth > 0 else 0.0

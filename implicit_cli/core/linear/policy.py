@@ -16,6 +16,7 @@ from scipy.sparse.csgraph import breadth_first_order, connected_components
 
 from implicit_cli.core.linear import assembly
 from implicit_cli.core.linear.base import Matrix, Method, Operator
+from implicit_cli.core.linear.condensed import Condensed
 from implicit_cli.core.linear.dense import DenseSolver
 from implicit_cli.core.linear.escalation import Chain
 from implicit_cli.core.linear.krylov import KrylovSolver
@@ -226,21 +227,29 @@ def prepare(
         pattern = operator.pattern
         thin = pattern is not None and np.size(pattern[0]) <= HOST_ENTRIES * operator.d
         on_host = thin and operator.entries is not None and jax.default_backend() == "cpu"
-        host = csr_array(sparse()) if on_host else None
+        condensed = Condensed(sparse(), operator.loose) if loose and operator.loose is not None else None
+        host = csr_array(sparse()) if on_host and condensed is None else None
         precondition = None
         if plan.preconditioner == "block_jacobi":
             precondition = block_jacobi(operator, plan.block, sparse() if operator.pattern is not None else None)
         elif plan.preconditioner == "auto" and operator.precondition is not None:
             precondition = jax.tree_util.Partial(operator.precondition)
         return KrylovSolver(
-            operator, gauges, method=name, tol=plan.tol, max_steps=plan.max_steps, host=host, precondition=precondition
+            operator,
+            gauges,
+            method=name,
+            tol=plan.tol,
+            max_steps=plan.max_steps,
+            host=host,
+            precondition=precondition,
+            condensed=condensed,
         )
 
     names = (plan.method, *plan.then)
-    if operator.loose is not None and operator.loose.any() and operator.pattern is not None and plan.method in KRYLOV:
-        # an iteration does not get along with what is next to singular; a factorisation eliminates it first
-        first = ("sparse_cholesky",) if operator.definite and cholesky_installed() else ()
-        names = (*first, "sparse_lu", *(name for name in names if name in ("auto", *DENSE)))
+    loose = operator.loose is not None and operator.loose.any() and operator.pattern is not None
+    if loose and not operator.symmetric and plan.method in KRYLOV:
+        # an iteration does not get along with what is next to singular
+        names = ("sparse_lu", *(name for name in names if name in ("auto", *DENSE)))
     links: list[tuple[str, Callable[[], Method]]] = [(name, partial(make, name)) for name in names]
     if single is not None:
         links.insert(0, (f"{single.method} in float32", partial(Refined, single, operator, gauges, tol=plan.tol)))

@@ -10,7 +10,7 @@ from the problem; a tiny or missing pivot, or a factor that inverse iteration fi
 others by subspace iteration.
 
 Unknowns that the problem calls loose, such as rattlers, may be hundreds: they are eliminated first, exactly, for what they hang
-together with is small (`_Condensed`), and the factor is that of the rest.
+together with is small (`Condensed`), and the factor is that of the rest.
 """
 
 from __future__ import annotations
@@ -26,10 +26,8 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg import qr
-from scipy.sparse import csc_array, csr_array, diags_array, eye_array, lil_array
-from scipy.sparse.csgraph import connected_components
+from scipy.sparse import csc_array, eye_array
 from scipy.sparse.linalg import eigsh, splu
 
 from implicit_cli.core.linear.base import (
@@ -46,6 +44,7 @@ from implicit_cli.core.linear.base import (
     solve_directly,
     spectrum_of_values,
 )
+from implicit_cli.core.linear.condensed import Condensed, size_of
 from implicit_cli.core.linear.extremes import EXACT, extremes
 
 NULL_MOST = 64
@@ -53,8 +52,6 @@ NULL_MOST = 64
 SHIFT = 1e-13
 """Shift of A, relative to its size, in the search of the null space only: below the rank tolerance, above rounding."""
 PROBES, ROUNDS, LOWEST = 4, 3, 6
-LOOSE = 1e-6
-"""Stiffness of what is loose that counts as none, relative to the largest there: contacts that graze leave some."""
 
 
 def cholesky_installed() -> bool:
@@ -130,44 +127,6 @@ class _Cholmod:
         return x
 
 
-class _Condensed:
-    """A without its loose unknowns f: with A_ff^+ by small blocks, the rest k answers by S = A_kk - A_kf A_ff^+ A_fk.
-
-    `A` is S, with the loose unknowns on a diagonal of their own.
-    """
-
-    def __init__(self, A: csc_array, loose: NDArray[np.bool_], size: float) -> None:
-        f = np.flatnonzero(loose)
-        self.loose = loose
-        self._A_ff = _block_inverse(csr_array(A[f, :][:, f]))
-        A_f = csr_array(A[f, :])
-        self._follow = csr_array(self._A_ff @ A_f)  # (f, d): how what is loose follows the rest
-        outer = csc_array(A_f.T @ self._follow)
-        keep = diags_array(1.0 * ~loose)
-        self.A = csc_array(keep @ (A - outer) @ keep + diags_array(size * loose))
-        self.A.eliminate_zeros()
-
-    def rest(self, b: FloatArray) -> FloatArray:
-        """The right-hand side that is left for the rest, for a symmetric A."""
-        return np.where(self.loose[:, None], 0.0, b - self._follow.T @ b[self.loose])
-
-    def whole(self, u: FloatArray, b: FloatArray) -> FloatArray:
-        """u with what is loose: A_ff^+ (b_f - A_fk u_k)."""
-        u = np.where(self.loose[:, None], 0.0, u)
-        u[self.loose] = self._A_ff @ b[self.loose] - self._follow @ u
-        return u
-
-
-def _block_inverse(A: csr_array) -> csr_array:
-    """Pseudo-inverse of a symmetric A that falls into small blocks."""
-    count, label = connected_components(A, directed=False)
-    inverse = lil_array(A.shape)
-    members = np.argsort(label, kind="stable")
-    for block in np.split(members, np.cumsum(np.bincount(label, minlength=count))[:-1]):
-        inverse[np.ix_(block, block)] = np.linalg.pinv(A[block, :][:, block].toarray(), rcond=LOOSE, hermitian=True)
-    return csr_array(inverse)
-
-
 class SparseSolver:
     """`sparse_lu` or `sparse_cholesky` of A with a step of refinement where the residual, recomputed from F, is above rounding.
 
@@ -181,17 +140,17 @@ class SparseSolver:
         entries = abs(self._A)
         if not np.isfinite(entries.data).all():
             raise Unsuitable("dF/dx has entries that are not finite")
-        self._size = float(np.sqrt((entries.power(2)).sum(axis=0).max(initial=0.0)))
+        self._size = size_of(self._A)
         bound = float(np.sqrt(entries.sum(axis=0).max(initial=0.0) * entries.sum(axis=1).max(initial=0.0)))
         self._floor = rank_floor(operator.d) * bound
         if bound == 0.0:
             raise Unsuitable("dF/dx is zero")
-        self._condensed: _Condensed | None = None
+        self._condensed: Condensed | None = None
+        known = np.asarray(gauges)
         if operator.loose is not None and operator.loose.any() and operator.symmetric and operator.d > EXACT:
-            self._condensed = _Condensed(self._A, operator.loose, self._size)
-            self._A = self._condensed.A
-            gauges = jnp.where(jnp.asarray(operator.loose)[:, None], 0.0, gauges)
-        self._Z = self._Y = self._known(np.asarray(gauges))
+            self._condensed = Condensed(self._A, operator.loose)
+            self._A, known = self._condensed.A, self._condensed.without(known)
+        self._Z = self._Y = self._known(known)
         self._factor = self._prepare()
 
     def _known(self, gauges: FloatArray) -> FloatArray:
@@ -293,7 +252,7 @@ class SparseSolver:
     def null_space(self) -> tuple[Matrix, Matrix]:
         Z, Y = self._Z, self._Y
         if self._condensed is not None and Z.shape[1]:
-            Z = Y = np.linalg.qr(self._condensed.whole(Z, np.zeros_like(Z)))[0]
+            Z = Y = self._condensed.completed(Z)
         return jnp.asarray(Z), jnp.asarray(Y)
 
     @cached_property

@@ -34,7 +34,7 @@ def network(seed):
     return sp.csc_array(A), loose
 
 
-@pytest.fixture(scope="module", params=["sparse_lu", "sparse_cholesky"])
+@pytest.fixture(scope="module", params=["sparse_lu", "sparse_cholesky", "cg", "minres"])
 def case(request):
     A, loose = network(0)
     dense = jnp.asarray(A.toarray())
