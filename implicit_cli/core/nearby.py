@@ -34,8 +34,8 @@ NEGLIGIBLE = 0.05
 """A q below this, by a crude estimate from above, is not worth a sharper one."""
 EXACT, POWER_STEPS, FROM_BELOW = 64, 6, 1.25
 """Up to this d, |M| is a 2-norm; above it, so many power iterations, and a factor for what they have not found."""
-CRUDE = 3.0
-"""A factor for a norm found by random vectors."""
+CRUDE, CRUDEST = 3.0, 0.1
+"""A factor for a norm found by random vectors; and by how much two such norms may differ and count as the same."""
 
 
 def affine(constants: Constants) -> bool:
@@ -197,12 +197,15 @@ class Nearby:
     def _lipschitz(self) -> tuple[float, float, float]:
         """gamma, beta and |B|: Frobenius norms from random directions, the changes of A and B between x and x_bar over |e|."""
         whole, half, norm_B, change_B = CRUDE * np.asarray(self.system.compiled(measured.changes)(self.p, self._displaced))
-        self._change_of_A = max(whole, 2 * half)
+        self._change_of_A, self._grows_evenly = max(whole, 2 * half), bool(whole >= (1.0 - CRUDEST) * 2 * half)
         far = norm(self._displaced)
         return (self._change_of_A / far, change_B / far, norm_B) if far > 0 else (0.0, 0.0, norm_B)
 
     def _omega(self) -> float:
-        """|A^-1 (A(z) - A(x))| / |z - x|, the larger of its values at x_bar and half-way, for one may vanish by symmetry."""
+        """|A^-1 (A(z) - A(x))| / |z - x|, the larger of its values at x_bar and half-way, for one may vanish by symmetry.
+
+        Above d = EXACT it is measured where A has changed more for its way, by the measure of `_lipschitz`.
+        """
         alpha, far = self._alpha(), norm(self._displaced)
         if not far > 0 or not np.isfinite(far):
             return 0.0 if far == 0 else float("inf")
@@ -211,7 +214,8 @@ class Nearby:
         if self.p.x.size <= EXACT:
             return self._exact_size_of_M() / far
         crude = self._change_of_A / alpha
-        return (crude if crude <= NEGLIGIBLE else max(self._size_of_M(1.0), 2 * self._size_of_M(0.5))) / far
+        t = 1.0 if self._grows_evenly else 0.5
+        return (crude if crude <= NEGLIGIBLE else self._size_of_M(t) / t) / far
 
     def _exact_size_of_M(self) -> float:
         """The larger of |M| at x_bar and twice that half-way, as 2-norms; with an iterative solver |A* - A| / alpha."""
