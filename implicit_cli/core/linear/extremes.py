@@ -53,10 +53,14 @@ def without_inverse(times: Product, deflate: Product, start: FloatArray, most: i
     """Smallest and largest eigenvalue of a symmetric operator on what `deflate` leaves, from so many products at most.
 
     About as many as conjugate gradients take, for it is the same iteration. What it forgets of orthogonality makes it find
-    eigenvalues again, and moves neither end. Where the smallest is not above rounding, it is not run to convergence.
+    eigenvalues again, and moves neither end. Where the smallest is not above rounding, it is not run to convergence; it is 0 where
+    products are not finite, or `deflate` leaves nothing.
     """
     before, v, beta = np.zeros_like(start), deflate(start), 0.0
-    v = v / np.linalg.norm(v)
+    length, floor = np.linalg.norm(v), rank_floor(start.size, start.dtype)
+    if not length > 0:
+        return 0.0, 0.0
+    v = v / length
     diagonal, beside = list[float](), list[float]()
     low, high, look = float("inf"), 0.0, FIRST_LOOK
     for step in range(1, most + 1):
@@ -64,10 +68,12 @@ def without_inverse(times: Product, deflate: Product, start: FloatArray, most: i
         diagonal.append(float(v @ w))
         w = deflate(w - diagonal[-1] * v)  # in the recurrence, where the least part along a null vector would grow
         beta = float(np.linalg.norm(w))
+        if not np.isfinite(beta):
+            return 0.0, high
         exhausted = not beta > EXHAUSTED * max(map(abs, diagonal))
         if step in (look, most) or exhausted:
             found, high = (float(eigvalsh_tridiagonal(diagonal, beside, select="i", select_range=(i, i))[0]) for i in (0, step - 1))
-            if exhausted or not found > rank_floor(start.size) * high or low - found <= TOLERANCE * found:
+            if exhausted or not found > floor * high or low - found <= TOLERANCE * found:
                 return (1.0 - TOLERANCE) * found, high
             low, look = found, int(LATER_LOOKS * look)
         beside.append(beta)

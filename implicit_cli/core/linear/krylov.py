@@ -78,7 +78,7 @@ class KrylovSolver:
         if not self.operator.symmetric:
             return Spectrum(self._sigma_min(), self._sigma_max, self._Z, self._Z, computed=False)
         low, high = self._ends()
-        floor = rank_floor(self.operator.d) * abs(high)
+        floor = rank_floor(self.operator.d, self._deflated.dtype) * abs(high)
         negative = int(low < -floor)
         size = max(high, -low) if negative else high
         return Spectrum(low if low > floor else self._sigma_min(), size, self._Z, self._Z, negative, computed=False)

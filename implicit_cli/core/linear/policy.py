@@ -26,7 +26,9 @@ from implicit_cli.core.linear.sparse import SparseSolver, cholesky_installed
 
 DENSE = ("lu", "cholesky", "qr", "svd")
 SPARSE = ("sparse_lu", "sparse_cholesky")
-KRYLOV = ("cg", "minres", "gmres", "bicgstab", "lsmr")
+CONDENSED = ("cg", "minres")
+"""Iterations that take what is left of A without its loose unknowns."""
+KRYLOV = (*CONDENSED, "gmres", "bicgstab", "lsmr")
 METHODS = ("auto", *DENSE, *SPARSE, *KRYLOV)
 SYMMETRIC_ONLY = ("cholesky", "sparse_cholesky", "cg", "minres")
 
@@ -227,7 +229,7 @@ def prepare(
         pattern = operator.pattern
         thin = pattern is not None and np.size(pattern[0]) <= HOST_ENTRIES * operator.d
         on_host = thin and operator.entries is not None and jax.default_backend() == "cpu"
-        condensed = Condensed(sparse(), operator.loose) if loose and operator.loose is not None else None
+        condensed = Condensed(sparse(), operator.loose) if operator.loose is not None and loose else None
         host = csr_array(sparse()) if on_host and condensed is None else None
         precondition = None
         if plan.preconditioner == "block_jacobi":
@@ -247,9 +249,10 @@ def prepare(
 
     names = (plan.method, *plan.then)
     loose = operator.loose is not None and operator.loose.any() and operator.pattern is not None
-    if loose and not operator.symmetric and plan.method in KRYLOV:
-        # an iteration does not get along with what is next to singular
-        names = ("sparse_lu", *(name for name in names if name in ("auto", *DENSE)))
+    if loose and plan.method in KRYLOV and plan.method not in CONDENSED:
+        # these iterations do not get along with what is next to singular
+        first = ("sparse_cholesky",) if operator.definite and cholesky_installed() else ()
+        names = (*first, "sparse_lu", *(name for name in names if name in ("auto", *DENSE)))
     links: list[tuple[str, Callable[[], Method]]] = [(name, partial(make, name)) for name in names]
     if single is not None:
         links.insert(0, (f"{single.method} in float32", partial(Refined, single, operator, gauges, tol=plan.tol)))

@@ -85,3 +85,20 @@ def test_the_spectrum_is_that_of_the_rest(case):
     assert solver.spectrum.sigma_min == pytest.approx(values[1], rel=2e-3)
     assert solver.spectrum.sigma_max == pytest.approx(values[-1], rel=2e-3)
     assert solver.spectrum.negative == 0
+
+
+def test_an_iteration_that_takes_no_part_of_a_matrix_gives_way_to_a_factor():
+    A, loose = network(0)
+    coo = A.tocoo()
+    operator = Operator(
+        lambda p, U: jnp.asarray(A.toarray()) @ U,
+        lambda p, U: jnp.asarray(A.toarray()) @ U,
+        None,
+        D,
+        True,
+        pattern=(coo.row, coo.col),
+        entries=lambda p: coo.data,
+        loose=loose,
+    )
+    plan = choose(D, symmetric=True, name="lsmr", pattern=operator.pattern, gauges=True)
+    assert prepare(plan, operator, None, jnp.ones((D, 1))).method == "sparse_lu"
