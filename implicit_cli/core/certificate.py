@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from implicit_cli.core import measured
-from implicit_cli.core.implicit import Adjoint, Forward
+from implicit_cli.core.implicit import Adjoint, Forward, System
 from implicit_cli.core.linear.base import project_out
 from implicit_cli.core.nearby import CRUDE, EXACT, FloatArray, Matrix, Nearby, lengths, norm, probes
 
@@ -75,6 +75,11 @@ class Parts(NamedTuple):
         whole = (1.0 + SLACK) * self.correction
         return (1.0 - self.share) * whole, self.share * whole, self.noise
 
+    def without_rows(self) -> Parts:
+        """The same of no rows at all."""
+        none = np.zeros((0, self.correction.shape[1]))
+        return self._replace(correction=none, noise=none, reach=np.zeros(0))
+
     @property
     def corrected(self) -> Parts:
         """What is left of the error once `correction` has been added to the value."""
@@ -94,9 +99,9 @@ class Certifier(Nearby):
         )
 
     def forward(self, f: Forward) -> tuple[Parts, Parts]:
-        """Errors of `f.U` (d, k) and of `f.Y` (m, k)."""
-        system, there = self.system, self.there
-        rounded = self._started(measured.rounding_of_products, f.U, f.V)
+        """Errors of `f.U` (d, k) and of `f.Y` (m, k); m is 0 where the outputs were left out."""
+        system, there = self.system if f.Y.shape[0] else self.system.bare, self.there
+        rounded = self._started(system, measured.rounding_of_products, f.U, f.V)
         residual = self._residual(f.solved.residual, f.U)
         sampled = self._sampled(f.U)
         C = self._inverse(residual if sampled else -system.F_tangent(there, f.U, f.V))
@@ -107,13 +112,15 @@ class Certifier(Nearby):
         noise, noise_y = self._noise_of(rounded, f.solved.rhs, f.U)
         noise_x = np.outer(np.max(np.abs(self._unit), axis=1), noise)
         in_x = Parts(np.asarray(C), share, noise_x + self._eps * np.abs(np.asarray(f.U)), spread)
+        if not f.Y.shape[0]:
+            return in_x, in_x.without_rows()
         Y = np.asarray(system.g_tangent(there, f.U + C, f.V))
         noise_y = noise_y + self._eps * np.abs(Y) + np.outer(self._noise_y, noise)
         return in_x, Parts(Y - np.asarray(f.Y), share, noise_y, spread, self.reach_y)
 
     def adjoint(self, a: Adjoint) -> Parts:
         """Errors of `a.L` (n, k)."""
-        rounded = self._started(measured.rounding_of_adjoint_products, a.U, a.W_y)
+        rounded = self._started(self.system, measured.rounding_of_adjoint_products, a.U, a.W_y)
         residual = self._residual(a.solved.residual, a.U)
         equation = self.system.compiled(measured.adjoint_left)
         sampled = self._sampled(a.U)
@@ -156,11 +163,9 @@ class Certifier(Nearby):
         """Size of each column's equation (k,)."""
         return lengths(rhs) + self.certificate.sigma_max * lengths(U)
 
-    def _started(self, rounding: Any, U: Matrix, V: Matrix) -> tuple[Matrix, Matrix, Matrix]:
+    def _started(self, system: System, rounding: Any, U: Matrix, V: Matrix) -> tuple[Matrix, Matrix, Matrix]:
         """What `_noise_of` looks at, computed beside what comes next."""
-        found: tuple[Matrix, Matrix, Matrix] = self.system.compiled(rounding)(
-            self.there, self._beside, self.p.x, U, V, self._chosen(U)
-        )
+        found: tuple[Matrix, Matrix, Matrix] = system.compiled(rounding)(self.there, self._beside, self.p.x, U, V, self._chosen(U))
         return found
 
     def _noise_of(self, found: tuple[Matrix, Matrix, Matrix], rhs: Matrix, U: Matrix) -> tuple[FloatArray, FloatArray]:

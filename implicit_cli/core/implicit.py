@@ -14,7 +14,8 @@ Source: Blondel et al., "Efficient and Modular Implicit Differentiation", NeurIP
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from copy import copy
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -56,7 +57,7 @@ class System:
     """
 
     def __init__(self, F: Map, g: Map, *, symmetric: bool = False) -> None:
-        F, g = jax.jit(F), jax.jit(g)  # traced once, however many products are made of them
+        F = jax.jit(F)  # traced once, however many products are made of it
 
         def A_column(p: Point, u: Vector) -> Vector:
             return jax.jvp(lambda x: F(x, p.theta, p.data), (p.x,), (u,))[1]
@@ -67,34 +68,22 @@ class System:
         def A_matrix(p: Point) -> Matrix:
             return A_times(p, jnp.eye(p.x.size, dtype=p.x.dtype))
 
-        def tangent(f: Map) -> Callable[[Point, Vector, Vector], Vector]:
-            return lambda p, u, v: jax.jvp(lambda x, t: f(x, t, p.data), (p.x, p.theta), (u, v))[1]
-
-        def cotangent(f: Map) -> Callable[[Point, Vector], tuple[Vector, Vector]]:
-            return lambda p, w: jax.vjp(lambda x, t: f(x, t, p.data), p.x, p.theta)[1](w)
-
         A_times = _columns(A_column, 1)
-        F_tangent, g_tangent = _columns(tangent(F), 2), _columns(tangent(g), 2)
-        F_cotangent, g_cotangent = _columns(cotangent(F), 1), _columns(cotangent(g), 1)
-
+        F_cotangent = _columns(_cotangent(F), 1)
         self.symmetric = symmetric
-        self.F, self.g = F, g
+        self.F = F
         self.A_matrix = jax.jit(A_matrix)
         self.A_times = jax.jit(A_times)
         self.At_times = self.A_times if symmetric else jax.jit(lambda p, U: F_cotangent(p, U)[0])
         self.B_times = jax.jit(_columns(B_column, 1))
         self.Bt_times = jax.jit(lambda p, U: F_cotangent(p, U)[1])
-        self.g_tangent, self.g_cotangent = jax.jit(g_tangent), jax.jit(g_cotangent)
-        self.F_tangent, self.F_cotangent = jax.jit(F_tangent), jax.jit(F_cotangent)
+        self.F_tangent, self.F_cotangent = jax.jit(_columns(_tangent(F), 2)), jax.jit(F_cotangent)
+        self.F_second = jax.jit(_columns(_second(F), 2))
+        self._take(g)
 
-        def second(f: Map) -> Callable[[Point, Vector, Vector], Vector]:
-            def twice(p: Point, u: Vector, v: Vector) -> Vector:
-                def once(x: Vector, t: Vector) -> Vector:
-                    return jax.jvp(lambda x, t: f(x, t, p.data), (x, t), (u, v))[1]
-
-                return jax.jvp(once, (p.x, p.theta), (u, v))[1]
-
-            return twice
+    def _take(self, g: Map) -> None:
+        """Everything that depends on the outputs."""
+        F, g = self.F, jax.jit(g)
 
         def L_second(p: Point, w: Vector, u: Vector, U: Matrix, V: Matrix) -> Matrix:
             def slope(x: Vector, t: Vector) -> tuple[Vector, Vector]:
@@ -103,9 +92,17 @@ class System:
             C, C_theta = jax.vmap(lambda a, b: jax.jvp(slope, (p.x, p.theta), (a, b))[1], 1, 1)(U, V)
             return U.T @ C + V.T @ C_theta
 
-        F_second, g_second = _columns(second(F), 2), _columns(second(g), 2)
-        self.F_second, self.g_second, self.L_second = jax.jit(F_second), jax.jit(g_second), jax.jit(L_second)
+        self.g = g
+        self.g_tangent, self.g_cotangent = jax.jit(_columns(_tangent(g), 2)), jax.jit(_columns(_cotangent(g), 1))
+        self.g_second, self.L_second = jax.jit(_columns(_second(g), 2)), jax.jit(L_second)
         self._programs: dict[Any, Any] = {}
+
+    @cached_property
+    def bare(self) -> System:
+        """The same without outputs, m = 0: where none is asked for, they need not be differentiated."""
+        other = copy(self)
+        other._take(lambda x, theta, data: jnp.zeros(0, x.dtype))
+        return other
 
     def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """`function(system, ...)` as one compiled program, kept with the system."""
@@ -114,13 +111,34 @@ class System:
         return self._programs[function]
 
 
+def _tangent(f: Map) -> Callable[[Point, Vector, Vector], Vector]:
+    return lambda p, u, v: jax.jvp(lambda x, t: f(x, t, p.data), (p.x, p.theta), (u, v))[1]
+
+
+def _cotangent(f: Map) -> Callable[[Point, Vector], tuple[Vector, Vector]]:
+    return lambda p, w: jax.vjp(lambda x, t: f(x, t, p.data), p.x, p.theta)[1](w)
+
+
+def _second(f: Map) -> Callable[[Point, Vector, Vector], Vector]:
+    def twice(p: Point, u: Vector, v: Vector) -> Vector:
+        def once(x: Vector, t: Vector) -> Vector:
+            return jax.jvp(lambda x, t: f(x, t, p.data), (x, t), (u, v))[1]
+
+        return jax.jvp(once, (p.x, p.theta), (u, v))[1]
+
+    return twice
+
+
 def _columns(f: Callable[..., Any], matrices: int) -> Callable[..., Any]:
     """f on each column of its matrices."""
     return jax.vmap(f, in_axes=(None, *(1,) * matrices), out_axes=1)
 
 
 class Forward(NamedTuple):
-    """Directions pushed through the solution: `U = J V` (d, k) and `Y = dg/dtheta V` (m, k), with the solve behind them."""
+    """Directions pushed through the solution: `U = J V` (d, k) and `Y = dg/dtheta V` (m, k), with the solve behind them.
+
+    m is 0 where the outputs were left out.
+    """
 
     V: Matrix
     U: Matrix

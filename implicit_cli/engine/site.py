@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from implicit_cli.core.certificate import Certifier
 from implicit_cli.core.degeneracy import Degeneracy
-from implicit_cli.core.implicit import Adjoint, Forward, Point, adjoint, forward
+from implicit_cli.core.implicit import Adjoint, Forward, Point, System, adjoint, forward
 from implicit_cli.core.linear import LinearSolver
 from implicit_cli.core.precision import float32
 from implicit_cli.engine.bind import Direction
@@ -42,14 +42,19 @@ class Site:
 
     def forward(self, V: FloatArray) -> Forward:
         """Directions pushed through the solution; where `single` is given, in float32, with the residual that float64 sees."""
-        system, p = self.vectors.system, self.p
+        system, p = self._seen(self.vectors), self.p
         if self.single is None:
             return forward(system, p, self.A, jnp.asarray(V))
         with float32():
-            f = forward(self.single.vectors.system, self.single.p, self.single.A, jnp.asarray(V))
+            f = forward(self._seen(self.single.vectors), self.single.p, self.single.A, jnp.asarray(V))
         U, Y = _double(f.U), _double(f.Y)
         residual = -system.F_tangent(p, U, jnp.asarray(V))
         return Forward(jnp.asarray(V), U, Y, f.solved._replace(value=U, rhs=-system.B_times(p, jnp.asarray(V)), residual=residual))
+
+    @staticmethod
+    def _seen(vectors: Vectors) -> System:
+        """The system with its outputs, if one of them is asked for."""
+        return vectors.system if any(of in vectors.y.slices for of in vectors.bound.of) else vectors.system.bare
 
     def adjoint(self, W_x: FloatArray, W_y: FloatArray) -> Adjoint:
         """Cotangents pulled back, likewise."""

@@ -174,3 +174,18 @@ def test_the_corrected_derivative_is_of_second_order():
 def test_without_proof_it_is_an_estimate():
     p = solve_exactly(make(0))
     assert not Certifier(SYSTEM, p, linearise(p), Constants(beta=1.0), margin=np.inf).proved
+
+
+def test_outputs_that_are_left_out_change_nothing_else():
+    p = make(3)
+    for _ in range(40):
+        p = p._replace(x=descend(p.x, p.theta, p.data))
+    A = linearise(p)
+    certifier = Certifier(SYSTEM, p, A, Constants(), margin=np.inf)
+    whole, bare = forward(SYSTEM, p, A, jnp.eye(D)), forward(SYSTEM.bare, p, A, jnp.eye(D))
+    np.testing.assert_array_equal(bare.U, whole.U)
+    assert bare.Y.shape == (0, D)
+    (in_x, _), (bare_x, nothing) = certifier.forward(whole), certifier.forward(bare)
+    np.testing.assert_allclose(bare_x.norms(), in_x.norms(), rtol=1e-6, atol=1e-18)
+    assert nothing.correction.shape == (0, D)
+    assert not np.any(nothing.norms())

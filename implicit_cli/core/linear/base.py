@@ -141,6 +141,10 @@ class Operator(NamedTuple):
         return (self.At_times if transpose else self.A_times)(self.p, U)
 
 
+FEW, COMBINATIONS, AGREES = 32, 4, 64.0
+"""Columns whose residual is always found from F; combinations of more that are; and how many roundings count as the same."""
+
+
 def project_out(Z: Columns, b: Columns) -> Columns:
     """b without its part along the columns of Z; twice, because once leaves rounding of the size of what was removed."""
     if Z.shape[1] == 0:
@@ -180,16 +184,18 @@ def solve_directly(
     method: str,
     size: float,
     unjudged: NDArray[np.bool_] | None = None,
+    product: Callable[[FloatArray], FloatArray] | None = None,
 ) -> Solved:
     """`inverse(b)` by a factor, for b freed of its part along `null`, refined once where the residual is above rounding.
 
     `size` is |A|. The residual is recomputed with `operator`, that is, from F and not from the assembled matrix; rows that are
-    `unjudged` (d,), since nobody asks for their unknowns, have none.
+    `unjudged` (d,), since nobody asks for their unknowns, have none. Many columns may take the assembled matrix's `product`, if the
+    operator says the same of random combinations of the solutions.
     """
     b = project_out(null, b)
 
     def remainder(u: Matrix) -> Matrix:
-        left = b - project_out(null, operator.times(u, transpose=transpose))
+        left = b - project_out(null, _image(operator, u, product, size, transpose=transpose))
         return left if unjudged is None else jnp.where(jnp.asarray(unjudged)[:, None], 0.0, left)
 
     u = inverse(b)
@@ -198,6 +204,20 @@ def solve_directly(
         u = u + inverse(residual)
         residual = remainder(u)
     return report(u, b, residual, 1, False, tol=tol, method=method, size_of_A=size)
+
+
+def _image(
+    operator: Operator, u: Matrix, product: Callable[[FloatArray], FloatArray] | None, size: float, *, transpose: bool
+) -> Matrix:
+    """A u, or A' u, of the operator; by `product` where that is checked to be the same, to rounding."""
+    if product is None or u.shape[1] <= FEW:
+        return operator.times(u, transpose=transpose)
+    known = np.asarray(u)
+    image, mixed = product(known), np.random.default_rng(0).normal(size=(u.shape[1], COMBINATIONS))
+    difference = np.linalg.norm(image @ mixed - np.asarray(operator.times(jnp.asarray(known @ mixed), transpose=transpose)), axis=0)
+    scale = size * np.sqrt(np.sum(known**2, axis=0) @ mixed**2)
+    same = bool((difference <= AGREES * np.finfo(known.dtype).eps * scale).all())
+    return jnp.asarray(image) if same else operator.times(u, transpose=transpose)
 
 
 def report(

@@ -88,10 +88,11 @@ class Chain:
         return solved._replace(method=self.method)
 
     def inverse(self, b: Matrix, *, transpose: bool = False) -> Matrix:
-        """By the method in charge if that is a factorisation, else as `solve`."""
+        """By the method in charge if that is a factorisation, else as `solve`, with NaN for columns that it fails on."""
         if isinstance(self._last, (DenseSolver, SparseSolver)):
             return self._last.inverse(b, transpose=transpose)
-        return self.solve(b, transpose=transpose).value
+        solved = self.solve(b, transpose=transpose)
+        return jnp.where(jnp.asarray(solved.status == Status.OK)[None], solved.value, jnp.nan)
 
     def bias(self, u: Matrix, *, transpose: bool = False) -> Matrix:
         """What the ridge has done to solutions u (d, k): `A^-1 ridge u`, by which A^-1 b is larger than u = (A + ridge I)^-1 b.

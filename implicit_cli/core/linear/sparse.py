@@ -145,6 +145,7 @@ class SparseSolver:
         self._floor = rank_floor(operator.d) * bound
         if bound == 0.0:
             raise Unsuitable("dF/dx is zero")
+        self._whole = self._A
         self._condensed: Condensed | None = None
         known = np.asarray(gauges)
         if operator.loose is not None and operator.loose.any() and operator.symmetric and operator.d > EXACT:
@@ -315,6 +316,7 @@ class SparseSolver:
             method=self.method,
             size=self._size,
             unjudged=None if self._condensed is None else self._condensed.loose,
+            product=lambda u: np.asarray((self._whole.T if transpose else self._whole) @ u),
         )
 
 

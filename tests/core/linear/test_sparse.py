@@ -67,3 +67,24 @@ def test_lanczos_brackets_the_spectrum_of_a_large_sparse_matrix():
         assert sizes[-1] <= found.sigma_max <= 1.01 * sizes[-1]
         assert found.negative == int((exact + shift < -1e-9).sum())
         assert found.nullity == (1 if shift == 0.0 else 0)
+
+
+@pytest.mark.parametrize("wrong", [0.0, 0.5])
+def test_residuals_of_many_columns_are_those_of_F(wrong):
+    """They come from the assembled matrix if that is what F says it is: a wrong entry is found, as with few columns."""
+    d, k = 300, 50
+    i = np.arange(d)
+    pattern = (np.concatenate([i, i[1:], i[:-1]]), np.concatenate([i, i[:-1], i[1:]]))
+    entries = np.concatenate([np.full(d, 3.0), -np.ones(2 * d - 2)])
+    A = np.zeros((d, d))
+    A[pattern] = entries
+    entries[7] += wrong
+    operator = operator_of(A, True, pattern, entries=lambda _: entries)
+    solver = prepare(
+        choose(d, symmetric=True, name="sparse_lu", escalate=False, pattern=pattern), operator, None, jnp.zeros((d, 0))
+    )
+    b = np.random.default_rng(0).normal(size=(d, k))
+    solved = solver.solve(jnp.asarray(b))
+    true = np.linalg.norm(A @ np.asarray(solved.value) - b, axis=0) / np.linalg.norm(b, axis=0)
+    np.testing.assert_allclose(solved.relative, true, rtol=1e-6, atol=1e-15)
+    assert (solved.status == 0).all() == (wrong == 0.0)
