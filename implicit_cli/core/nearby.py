@@ -34,8 +34,8 @@ NEGLIGIBLE = 0.05
 """A q below this, by a crude estimate from above, is not worth a sharper one."""
 EXACT, POWER_STEPS, FROM_BELOW = 64, 6, 1.25
 """Up to this d, |M| is a 2-norm; above it, so many power iterations, and a factor for what they have not found."""
-CRUDE, CRUDEST = 3.0, 0.1
-"""A factor for a norm found by random vectors; and by how much two such norms may differ and count as the same."""
+CRUDE, EVENLY = 3.0, 0.9
+"""A factor for a norm found by random vectors; and the ratio of two such norms above which they count as the same."""
 
 
 def affine(constants: Constants) -> bool:
@@ -197,7 +197,7 @@ class Nearby:
     def _lipschitz(self) -> tuple[float, float, float]:
         """gamma, beta and |B|: Frobenius norms from random directions, the changes of A and B between x and x_bar over |e|."""
         whole, half, norm_B, change_B = CRUDE * np.asarray(self.system.compiled(measured.changes)(self.p, self._displaced))
-        self._change_of_A, self._grows_evenly = max(whole, 2 * half), bool(whole >= (1.0 - CRUDEST) * 2 * half)
+        self._change_of_A, self._grows_evenly = max(whole, 2 * half), bool(whole >= EVENLY * 2 * half)
         far = norm(self._displaced)
         return (self._change_of_A / far, change_B / far, norm_B) if far > 0 else (0.0, 0.0, norm_B)
 

@@ -13,6 +13,7 @@ from implicit_cli.core.implicit import Point
 from implicit_cli.core.linear import LinearSolver, prepare
 from implicit_cli.core.linear.base import Operator
 from implicit_cli.core.measured import rounding_of_Bt
+from implicit_cli.core.nearby import probes
 from implicit_cli.core.precision import float32
 from implicit_cli.engine.plan import Plan
 from implicit_cli.engine.vectors import Vectors
@@ -117,10 +118,10 @@ def degeneracy(vectors: Vectors, p: Point, A: LinearSolver) -> Degeneracy:
     Z, Y = A.null_space
     if Y.shape[1]:
         leak = float(jnp.linalg.norm(system.Bt_times(p, Y)))
-        probes = jnp.asarray(np.linalg.qr(np.random.default_rng(2).normal(size=(d, min(d, 4))))[0])
-        whole = (d / probes.shape[1]) ** 0.5
-        size_of_B = float(jnp.linalg.norm(system.Bt_times(p, probes))) * whole
-        noise = float(system.compiled(rounding_of_Bt)(p, probes)) * whole  # of all of B: along a gauge rounding may cancel too
+        Q = jnp.asarray(np.linalg.qr(probes(2, d))[0])
+        whole = (d / Q.shape[1]) ** 0.5
+        size_of_B = float(jnp.linalg.norm(system.Bt_times(p, Q))) * whole
+        noise = float(system.compiled(rounding_of_Bt)(p, Q)) * whole  # of all of B: along a gauge rounding may cancel too
     if symmetries and system.symmetric:  # else what B must not have is in Y, and its leak is found above
         G = jnp.linalg.qr(jnp.stack(list(symmetries.values()), axis=1))[0]
         gauge_leak = float(jnp.linalg.norm(system.Bt_times(p, G)))

@@ -31,6 +31,8 @@ RANK_TOLERANCE = 1e-12
 """Singular values below this fraction of the largest (or d eps, if more) count as zero: they are rounding, not information."""
 SUSPECT = 100.0
 """A factor whose smallest singular value is estimated below this many rank tolerances calls for a search of the null space."""
+FEW, COMBINATIONS, AGREES = 32, 4, 64.0
+"""Columns whose residual is always found from F; combinations of more that are; and how many roundings count as the same."""
 
 
 class Unsuitable(ArithmeticError):
@@ -139,10 +141,6 @@ class Operator(NamedTuple):
 
     def times(self, U: Matrix, *, transpose: bool = False) -> Matrix:
         return (self.At_times if transpose else self.A_times)(self.p, U)
-
-
-FEW, COMBINATIONS, AGREES = 32, 4, 64.0
-"""Columns whose residual is always found from F; combinations of more that are; and how many roundings count as the same."""
 
 
 def project_out(Z: Columns, b: Columns) -> Columns:

@@ -19,7 +19,7 @@ LOOSE = 1e-6
 
 def size_of(A: csc_array) -> float:
     """The length of A's largest column."""
-    return float(np.sqrt(abs(A).power(2).sum(axis=0).max(initial=0.0)))
+    return float(np.sqrt(A.power(2).sum(axis=0).max(initial=0.0)))
 
 
 class Condensed:

@@ -22,13 +22,12 @@ from implicit_cli.core.linear.escalation import Chain
 from implicit_cli.core.linear.krylov import KrylovSolver
 from implicit_cli.core.linear.precondition import block_jacobi
 from implicit_cli.core.linear.refined import Refined
+from implicit_cli.core.linear.simultaneous import STEPS
 from implicit_cli.core.linear.sparse import SparseSolver, cholesky_installed
 
 DENSE = ("lu", "cholesky", "qr", "svd")
 SPARSE = ("sparse_lu", "sparse_cholesky")
-CONDENSED = ("cg", "minres")
-"""Iterations that take what is left of A without its loose unknowns."""
-KRYLOV = (*CONDENSED, "gmres", "bicgstab", "lsmr")
+KRYLOV = ("cg", "minres", "gmres", "bicgstab", "lsmr")
 METHODS = ("auto", *DENSE, *SPARSE, *KRYLOV)
 SYMMETRIC_ONLY = ("cholesky", "sparse_cholesky", "cg", "minres")
 
@@ -249,8 +248,8 @@ def prepare(
 
     names = (plan.method, *plan.then)
     loose = operator.loose is not None and operator.loose.any() and operator.pattern is not None
-    if loose and plan.method in KRYLOV and plan.method not in CONDENSED:
-        # these iterations do not get along with what is next to singular
+    if loose and plan.method in KRYLOV and plan.method not in STEPS:
+        # only those of `simultaneous` take what is left of A without its loose unknowns, the others meet what is next to singular
         first = ("sparse_cholesky",) if operator.definite and cholesky_installed() else ()
         names = (*first, "sparse_lu", *(name for name in names if name in ("auto", *DENSE)))
     links: list[tuple[str, Callable[[], Method]]] = [(name, partial(make, name)) for name in names]
