@@ -1,5 +1,7 @@
 """Every sample input runs as it is, and its result opens in xarray with dimensions, units and coordinates."""
 
+import importlib.util
+import re
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +38,28 @@ def test_a_sample_runs_and_every_derivative_has_a_finite_bound(results, name):
     for product in case.products:
         assert np.isfinite(product.bound)
         assert product.relative < 1e-8
+
+
+def test_every_figure_of_the_page_is_drawn(results, tmp_path):
+    figures = module(FOLDER.parent / "docs" / "figures.py")
+    for name in ("packing", "silicon_vacancy", "lj_elastic"):
+        (tmp_path / f"{name}.h5").symlink_to(results(name))
+    report = api.optimize(str(FOLDER / "inverse_design.yaml"), tmp_path / "inverse_design.h5")
+    assert report.converged
+    figures.main(tmp_path, tmp_path / "drawn")
+    page = (FOLDER.parent / "docs" / "samples.md").read_text()
+    drawn = {path.name: path.read_text() for path in (tmp_path / "drawn").iterdir()}
+    assert set(re.findall(r"samples/(\w+\.svg)", page)) == set(drawn) == {path.name for path in figures.OUT.iterdir()}
+    assert drawn["lj_elastic.svg"].count(">92.90<") == 3
+    assert "> 1.000 ± " in drawn["silicon_vacancy.svg"]  # A, to which all of the energy is proportional
+
+
+def module(path):
+    """A script of the documentation, imported."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
 
 
 def test_packing_opens_in_xarray(results):

@@ -42,7 +42,7 @@ SLACK = 0.01
 """Of the correction, for the errors of its own computation."""
 SMOOTH = 1e-3
 """With a q below this, what the first order leaves is bounded by q itself."""
-COLUMNS = 16
+COLUMNS = 8
 """Columns on which rounding is measured, at most."""
 SAMPLED = 2.0
 """A factor for columns that are judged by others."""
@@ -74,6 +74,12 @@ class Parts(NamedTuple):
         """The three parts as far as they are known entry by entry (r, k)."""
         whole = (1.0 + SLACK) * self.correction
         return (1.0 - self.share) * whole, self.share * whole, self.noise
+
+    def squares(self, columns: NDArray[np.int64]) -> FloatArray:
+        """Sums of the squares of the three `entries` over some columns (3, r)."""
+        share, correction, noise = self.share[columns], self.correction[:, columns] ** 2, self.noise[:, columns] ** 2
+        weights = (1.0 + SLACK) ** 2 * np.stack([(1.0 - share) ** 2, share**2])
+        return np.concatenate([weights @ correction.T, np.sum(noise, axis=1)[None]])
 
     def without_rows(self) -> Parts:
         """The same of no rows at all."""

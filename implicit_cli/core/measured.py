@@ -54,15 +54,15 @@ def _each(f: Callable[[Any], Any], count: int) -> Any:
 
 
 def rounding_of_F(system: System, p: Point) -> Matrix:
-    """Changes of F where everything that enters is rounded, and in the last column a random vector (d, PROBES + 1)."""
+    """F, its changes where everything that enters is rounded, and a random vector, as columns (d, PROBES + 2)."""
 
     def F(seed: Any) -> Vector:
         q = rounded(p, seed)
         return system.F(q.x, q.theta, q.data)
 
     found = _each(F, PROBES + 1)
-    moved = (found[1:] - found[:1]).T
-    return jnp.concatenate([moved, jax.random.normal(jax.random.key(4), (p.x.size, 1), p.x.dtype)], axis=1)
+    moved = found[1:] - found[:1]
+    return jnp.concatenate([found[:1], moved, jax.random.normal(jax.random.key(4), (1, p.x.size), p.x.dtype)]).T
 
 
 def of_g(system: System, p: Point, e: Vector, unit: Matrix) -> tuple[Vector, Vector, Vector, Vector]:

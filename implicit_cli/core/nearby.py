@@ -54,9 +54,7 @@ class Nearby:
     def __init__(self, system: System, p: Point, A: LinearSolver, constants: Constants, margin: float) -> None:
         self.system, self.p, self.A = system, p, A
         self.constants, self._margin = constants, margin
-        self._F = np.asarray(system.F(p.x, p.theta, p.data))
-        self.delta = self._newton(self._F)
-        self._measure_rounding()
+        self._F, self.delta = self._measure_rounding()
         self.error, self._rest, self._converges = self._approach()
         self.there = p._replace(x=p.x + self.error)
         self.q, self.certificate = self._constants()
@@ -72,10 +70,10 @@ class Nearby:
 
     # Where the root is
 
-    def _measure_rounding(self) -> None:
-        """How far x moves when everything that enters F is rounded once, and what A^-1 makes of such errors of length 1."""
-        errors = self.system.compiled(measured.rounding_of_F)(self.p)
-        images = np.asarray(self._inverse(errors))
+    def _measure_rounding(self) -> tuple[FloatArray, FloatArray]:
+        """F and the Newton step; how far x moves where all numbers are rounded once, and what A^-1 makes of errors of length 1."""
+        vectors = self.system.compiled(measured.rounding_of_F)(self.p)
+        (F, errors), (step, images) = (np.split(np.asarray(part), [1], axis=1) for part in (vectors, self._inverse(vectors)))
         sizes, moves = lengths(errors), lengths(images)
         self.magnification = float(np.max(np.divide(moves, sizes, out=np.zeros_like(moves), where=sizes > 0)))
         self._unit = images / np.where(sizes > 0, sizes, 1.0)[None]
@@ -83,6 +81,7 @@ class Nearby:
         self._noise_F = ROUNDING * float(np.max(sizes[:-1]))
         self._noise_x = ROUNDING * images[:, worst]
         self._noise = ROUNDING * float(moves[worst])
+        return F[:, 0], -step[:, 0]
 
     @property
     def _beside(self) -> FloatArray:

@@ -197,8 +197,9 @@ class AdjointPass(Pass):
                     whole = slice(0, where.stop - where.start)
                     fill(self.blocks[of, wrt], meet[0], whole, values[:, where], site.room)
                 squares, spread = self._squares[of]
-                squares += [np.sum(part[:, meet[1]][:, ~free] ** 2, axis=1) for part in parts.entries]
-                spread += np.sum(parts.spread[meet[1]][~free] ** 2)
+                kept = np.arange(meet[1].start, meet[1].stop)[~free]
+                squares += parts.squares(kept)
+                spread += np.sum(parts.spread[kept] ** 2)
         if meet := overlap(slice(self.jacobian, self.chunks.total), chunk):
             self._values[:, meet[0]] = L[:, meet[1]]
             for wrt, where in site.vectors.theta.slices.items():
