@@ -157,9 +157,10 @@ def fraction(first: float, residual: float, tol: float) -> float:
     """Part of the way from the first residual to the tolerance on a log scale, within 0 and 1; 0 where there is no scale."""
     if residual <= tol:
         return 1.0
-    if not (0 < tol < first) or not math.isfinite(residual):
+    if not (0 < tol < first < math.inf) or not math.isfinite(residual):
         return 0.0
-    return min(max(math.log(first / residual) / math.log(first / tol), 0.0), 1.0)
+    whole = math.log(first) - math.log(tol)  # quotients could overflow
+    return min(max((math.log(first) - math.log(residual)) / whole, 0.0), 1.0) if whole > 0.0 else 0.0
 
 
 # The error boundary.

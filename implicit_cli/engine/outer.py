@@ -16,8 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from implicit_cli.core.transforms import TRANSFORMS
-from implicit_cli.engine.bind import Array, BoundProblem, Direction
+from implicit_cli.engine.asked import Direction
+from implicit_cli.engine.bind import BoundProblem
 from implicit_cli.engine.case import Observer, run_case
+from implicit_cli.engine.faults import Faults
+from implicit_cli.engine.given import Array
 from implicit_cli.engine.plan import make_plan
 from implicit_cli.engine.vectors import Vectors
 from implicit_cli.errors import InputError, listing, nearest
@@ -174,7 +177,7 @@ class _Section:
         assert loaded.model.outer is not None
         self.loaded, self.bound = loaded, bound
         self.spec: OuterSpec = loaded.model.outer
-        self.faults: list[str] = []
+        self.faults = Faults(loaded)
         self.origins: list[str] = []
         self.parameters = self._parameters()
         self.limits = {name: self._limits(name) for name in self.parameters}
@@ -187,17 +190,16 @@ class _Section:
             self._scalar("objective", self.spec.objective)
         if self.spec.validation is not None:
             self._scalar("validation", self.spec.validation)
-        if self.faults:
-            raise InputError(self.faults)
+        self.faults.stop()
 
     def _fault(self, keys: tuple[str | int, ...], text: str) -> None:
-        self.faults.append(f"{self.loaded.at('outer', *keys)}: {text}")
+        self.faults.add(("outer", *keys), text)
 
     def _parameters(self) -> tuple[str, ...]:
         declared = self.bound.names(Parameter)
         for index, name in enumerate(self.spec.parameters or ()):
             if name not in declared:
-                self._fault(("parameters", index), f"found '{name}', allowed: {listing(declared)}{nearest(name, declared)}")
+                self.faults.unknown(("outer", "parameters", index), name, declared)
         chosen = tuple(name for name in self.spec.parameters or self.bound.wrt if name in declared)
         if not declared:
             self._fault((), f"{self._cls} has no parameters: there is nothing to vary")
@@ -219,10 +221,8 @@ class _Section:
         theta = self.bound.parameters[name]
         outside = (theta < low) | (theta > high)
         if outside.any():
-            self.faults.append(
-                f"{self.loaded.at('parameters', name)}: found {float(theta[outside].flat[0]):g}, allowed: within outer.bounds, "
-                f"{_text(low, high)}"
-            )
+            found = float(theta[outside].flat[0])
+            self.faults.add(("parameters", name), f"found {found:g}, allowed: within outer.bounds, {_text(low, high)}")
         return low, high
 
     def _scalar(self, key: str, name: str) -> None:
@@ -239,7 +239,7 @@ class _Section:
     def _target(self, name: str, value: Any) -> None:
         known = (*self.bound.names(Unknown), *self.bound.names(Output))
         if name not in known:
-            self._fault(("objective", name), f"found '{name}', allowed: {listing(known)}{nearest(name, known)}")
+            self.faults.unknown(("outer", "objective", name), name, known)
             return
         target = self._read(("objective", name), name, value, self.bound.variables[name].unit)
         weight = self._read(("weights", name), name, self.spec.weights.get(name, 1.0), None)

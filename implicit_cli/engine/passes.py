@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from implicit_cli.core.certificate import Certifier, Parts
 from implicit_cli.core.implicit import Adjoint, Forward
 from implicit_cli.core.linear import Solved
-from implicit_cli.engine.bind import Direction
+from implicit_cli.engine.asked import Direction
 from implicit_cli.engine.chunks import SMALL, Chunks, fill, overlap
 from implicit_cli.engine.site import FloatArray, Site, columns
 from implicit_cli.result import Bound, Product

@@ -9,7 +9,7 @@ from implicit_cli.core.certificate import Certifier
 from implicit_cli.core.implicit import Point
 from implicit_cli.core.linear import LinearSolver
 from implicit_cli.core.one_sided import Side, one_sided
-from implicit_cli.engine.bind import Direction
+from implicit_cli.engine.asked import Direction
 from implicit_cli.engine.kinks import Kink
 from implicit_cli.engine.linearise import linearise_natural
 from implicit_cli.engine.site import Site, columns, estimate

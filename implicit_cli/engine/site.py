@@ -16,7 +16,7 @@ from implicit_cli.core.degeneracy import Degeneracy
 from implicit_cli.core.implicit import Adjoint, Forward, Point, System, adjoint, forward
 from implicit_cli.core.linear import LinearSolver
 from implicit_cli.core.precision import float32
-from implicit_cli.engine.bind import Direction
+from implicit_cli.engine.asked import Direction
 from implicit_cli.engine.chunks import Memory, Room
 from implicit_cli.engine.linearise import Single
 from implicit_cli.engine.plan import Plan

@@ -23,7 +23,8 @@ from implicit_cli.core.implicit import Point, System
 from implicit_cli.core.precision import float32
 from implicit_cli.core.solvers import Goal, Limits
 from implicit_cli.core.transforms import TRANSFORMS
-from implicit_cli.engine.bind import Array, BoundProblem
+from implicit_cli.engine.bind import BoundProblem
+from implicit_cli.engine.given import Array
 from implicit_cli.errors import PluginError
 from implicit_cli.problem import Data, Derived, Output, Parameter, Unknown
 

@@ -122,6 +122,10 @@ def test_json_is_json(capsys):
         (0.0, 0.0, 1e-10, 1.0),
         (1.0, math.nan, 1e-10, 0.0),
         (1.0, math.inf, 1e-10, 0.0),
+        (math.inf, 1.0, 1e-10, 0.0),
+        (math.nextafter(1e300, math.inf), math.nextafter(1e300, math.inf), 1e300, 0.0),
+        (1e100, 1e-100, 1e-300, 0.5),
+        (1e100, 1e-210, 1e-300, 0.775),
     ],
 )
 def test_the_bar_is_logarithmic(first, residual, tol, expected):

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from implicit_cli.core.certificate import Certifier
-from implicit_cli.engine.bind import Direction
+from implicit_cli.engine.asked import Direction
 from implicit_cli.engine.hessian import scalars
 from implicit_cli.engine.methods.base import Columns, FloatArray, Method, unknown_error
 from implicit_cli.engine.passes import Solves

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from implicit_cli.engine.bind import Direction
+from implicit_cli.engine.asked import Direction
 from implicit_cli.engine.methods.finite_difference import relative_size, sizes
 from implicit_cli.engine.site import FloatArray, Site, columns
 from implicit_cli.result import Product
