@@ -42,10 +42,15 @@ SLACK = 0.01
 """Of the correction, for the errors of its own computation."""
 SMOOTH = 1e-3
 """With a q below this, what the first order leaves is bounded by q itself."""
-COLUMNS = 8
+COLUMNS = 16
 """Columns on which rounding is measured, at most."""
 SAMPLED = 2.0
 """A factor for columns that are judged by others."""
+CANCELLED = 1e-10
+"""A column whose rounding is more than this part of its size is no measure for others."""
+
+Rounded = tuple[Matrix, Matrix, Matrix]
+"""What `measured.rounding_of` finds on some columns."""
 
 
 class Parts(NamedTuple):
@@ -114,7 +119,7 @@ class Certifier(Nearby):
         left = system.F_tangent(there, f.U + C, f.V) if self._rough else None
         spread, share = self._left(C, left, residual, transpose=False)
         if sampled:
-            spread = spread + self._moved(rounded[2], f.solved.rhs, f.U, transpose=False)
+            spread = spread + self._moved(rounded, f.solved.rhs, f.U, transpose=False)
         noise, noise_y = self._noise_of(rounded, f.solved.rhs, f.U)
         noise_x = np.outer(np.max(np.abs(self._unit), axis=1), noise)
         in_x = Parts(np.asarray(C), share, noise_x + self._eps * np.abs(np.asarray(f.U)), spread)
@@ -135,7 +140,7 @@ class Certifier(Nearby):
         left, L = equation(self.there, a.U, C, a.W_x, a.W_y)
         spread, share = self._left(C, left, residual, transpose=True)
         if sampled:
-            spread = spread + self._moved(rounded[2], a.solved.rhs, a.U, transpose=True)
+            spread = spread + self._moved(rounded, a.solved.rhs, a.U, transpose=True)
         noise, noise_L = self._noise_of(rounded, a.solved.rhs, a.U)
         noise_L = noise_L + self._eps * np.abs(np.asarray(L)) + np.outer(self._noise_theta, noise)
         return Parts(np.asarray(L) - np.asarray(a.L), share, noise_L, spread, self.reach_theta)
@@ -153,12 +158,9 @@ class Certifier(Nearby):
         """The effect of e on each column is not worth a product and a solve of its own."""
         return self.settled and U.shape[1] > COLUMNS
 
-    def _moved(self, change: Matrix, rhs: Matrix, U: Matrix, *, transpose: bool) -> FloatArray:
-        """Length (k,) of what e does to each column, from the `change` of some columns' equation."""
-        size = self._sizes(rhs, U)
-        of_some = size[self._chosen(U)]
-        unit = np.where(of_some > 0, of_some, np.inf)
-        return SAMPLED * float(np.max(lengths(self._inverse(change, transpose=transpose)) / unit)) * size
+    def _moved(self, found: Rounded, rhs: Matrix, U: Matrix, *, transpose: bool) -> FloatArray:
+        """Length (k,) of what e does to each column, from the change of some columns' equation."""
+        return SAMPLED * self._of_all(lengths(self._inverse(found[2], transpose=transpose)), found, rhs, U)
 
     @staticmethod
     def _chosen(U: Matrix) -> NDArray[np.int64]:
@@ -169,24 +171,34 @@ class Certifier(Nearby):
         """Size of each column's equation (k,)."""
         return lengths(rhs) + self.certificate.sigma_max * lengths(U)
 
-    def _started(self, system: System, rounding: Any, U: Matrix, V: Matrix) -> tuple[Matrix, Matrix, Matrix]:
+    def _started(self, system: System, rounding: Any, U: Matrix, V: Matrix) -> Rounded:
         """What `_noise_of` looks at, computed beside what comes next."""
-        found: tuple[Matrix, Matrix, Matrix] = system.compiled(rounding)(self.there, self._beside, self.p.x, U, V, self._chosen(U))
+        found: Rounded = system.compiled(rounding)(self.there, self._beside, self.p.x, U, V, self._chosen(U))
         return found
 
-    def _noise_of(self, found: tuple[Matrix, Matrix, Matrix], rhs: Matrix, U: Matrix) -> tuple[FloatArray, FloatArray]:
+    def _noise_of(self, found: Rounded, rhs: Matrix, U: Matrix) -> tuple[FloatArray, FloatArray]:
         """What rounding of all numbers, x_bar included, does to the two matrices that `rounding` measures.
 
-        Of the first the norm of each column (k,), of the second every entry. Where there are many columns, a few are measured, in
-        proportion to their equation's size (k,), and the others are taken in the same proportion.
+        Of the first the norm of each column (k,), of the second every entry.
+        """
+        return self._of_all(lengths(found[0]), found, rhs, U), self._of_all(np.asarray(found[1]), found, rhs, U)
+
+    def _of_all(self, part: FloatArray, found: Rounded, rhs: Matrix, U: Matrix) -> FloatArray:
+        """What was measured on some columns (.., s), for all of them (.., k): the largest of it in proportion to a column's size.
+
+        A column whose terms cancel, to zero perhaps, has rounding out of all proportion: what it has counts as it is, for each.
         """
         chosen = self._chosen(U)
-        first, second = map(np.asarray, found[:2])
         if len(chosen) == U.shape[1]:
-            return lengths(first), second
+            return part
         size = self._sizes(rhs, U)
-        unit = np.where(size[chosen] > 0, size[chosen], np.inf)
-        return float(np.max(lengths(first) / unit)) * size, np.outer(np.max(second / unit, axis=1, initial=0.0), size)
+        unit = size[chosen]
+        cancelled = lengths(found[0]) > CANCELLED * unit
+        if cancelled.all():
+            cancelled = ~(unit > 0)
+        ratio = np.max(part[..., ~cancelled] / unit[~cancelled], axis=-1, initial=0.0)
+        rest = np.max(part[..., cancelled], axis=-1, initial=0.0)
+        return np.asarray(ratio[..., None] * size + rest[..., None])
 
     def _left(self, C: Matrix, left: Matrix | None, residual: Matrix, *, transpose: bool) -> tuple[FloatArray, FloatArray]:
         """Length of the error after the first order (k,), and the linear solve's share in the first order.

@@ -189,3 +189,29 @@ def test_outputs_that_are_left_out_change_nothing_else():
     np.testing.assert_allclose(bare_x.norms(), in_x.norms(), rtol=1e-6, atol=1e-18)
     assert nothing.correction.shape == (0, D)
     assert not np.any(nothing.norms())
+
+
+@pytest.mark.parametrize("where", [0, 7, 39])
+def test_a_column_whose_terms_cancel_is_no_measure_for_others(where):
+    """F = S x - w theta with w = a - b: of 40 columns, of which 16 are measured, one is the rounding of a difference."""
+    n = 40
+    S = jnp.diag(jnp.linspace(1.0, 2.0, n))
+
+    def F(x, theta, data):
+        a, b = data
+        return S @ x - (a - b) * theta
+
+    a = np.full(n, 1e3)
+    b = a - 1.0
+    b[where] = a[where]
+    system = System(F, lambda x, theta, data: jnp.zeros(0), symmetric=True)
+    theta = jnp.ones(n)
+    p = Point(jnp.asarray((a - b) / np.linspace(1.0, 2.0, n)), theta, (jnp.asarray(a), jnp.asarray(b)))
+    operator = Operator(system.A_times, system.At_times, p, n, symmetric=True)
+    A = prepare(choose(n, symmetric=True), operator, system.A_matrix(p), jnp.zeros((n, 0)))
+    f = forward(system, p, A, jnp.eye(n))
+    bound = sum(Certifier(system, p, A, Constants(), margin=np.inf).forward(f)[0].norms())
+    regular = np.arange(n) != where
+    assert (bound[regular] < 1e-10).all()
+    assert (bound[regular] > 1e-14).all()  # rounding of a and b is seen, wherever the column that cancels is
+    assert 0.0 < bound[where] < 1e-10
