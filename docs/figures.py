@@ -82,7 +82,7 @@ def silicon_vacancy(file: h5py.File) -> Any:
 
 
 def lj_elastic(file: h5py.File) -> Any:
-    """The tensor of elastic constants, and how the pressure answers."""
+    """The tensor of elastic constants."""
     C = file["sensitivity/stress/strain"][0]
     figure, axis = plt.subplots(figsize=(3.8, 3.4), layout="constrained")
     largest = np.abs(C).max()
@@ -101,7 +101,7 @@ def inverse_design(file: h5py.File) -> Any:
     figure, (left, right) = plt.subplots(1, 2, figsize=(8.4, 2.8), layout="constrained")
     objective = file["outer/objective"][()]
     left.plot(objective, "o-", color="black", markersize=3.5)
-    left.set(yscale="log", ylim=(SMALLEST, None), xlabel="evaluation", ylabel="objective")
+    left.set(yscale="log", xlabel="evaluation", ylabel="objective")
     for name, style in (("sigma", "o-"), ("epsilon", "s--")):
         right.plot(np.exp(file[f"outer/lambda/{name}"][()]), style, color="black", markersize=3.5, label=name)
     right.set(xlabel="evaluation", ylabel="parameter")

@@ -46,11 +46,18 @@ COLUMNS = 16
 """Columns on which rounding is measured, at most."""
 SAMPLED = 2.0
 """A factor for columns that are judged by others."""
-CANCELLED = 1e-10
-"""A column whose rounding is more than this part of its size is no measure for others."""
+CANCELLED, SMALLEST = 1e-10, 4
+"""A column whose rounding is more than this part of its size is no measure for others; so many of the smallest are looked at."""
 
-Rounded = tuple[Matrix, Matrix, Matrix]
-"""What `measured.rounding_of` finds on some columns."""
+
+class Rounded(NamedTuple):
+    """What `measured.rounding_of` finds on the columns `chosen`, of k that have the sizes `size` (k,)."""
+
+    first: Matrix
+    second: Matrix
+    change: Matrix
+    chosen: NDArray[np.int64]
+    size: FloatArray
 
 
 class Parts(NamedTuple):
@@ -112,15 +119,15 @@ class Certifier(Nearby):
     def forward(self, f: Forward) -> tuple[Parts, Parts]:
         """Errors of `f.U` (d, k) and of `f.Y` (m, k); m is 0 where the outputs were left out."""
         system, there = self.system if f.Y.shape[0] else self.system.bare, self.there
-        rounded = self._started(system, measured.rounding_of_products, f.U, f.V)
+        rounded = self._started(system, measured.rounding_of_products, f.solved.rhs, f.U, f.V)
         residual = self._residual(f.solved.residual, f.U)
         sampled = self._sampled(f.U)
         C = self._inverse(residual if sampled else -system.F_tangent(there, f.U, f.V))
         left = system.F_tangent(there, f.U + C, f.V) if self._rough else None
         spread, share = self._left(C, left, residual, transpose=False)
         if sampled:
-            spread = spread + self._moved(rounded, f.solved.rhs, f.U, transpose=False)
-        noise, noise_y = self._noise_of(rounded, f.solved.rhs, f.U)
+            spread = spread + self._moved(rounded, transpose=False)
+        noise, noise_y = self._noise_of(rounded)
         noise_x = np.outer(np.max(np.abs(self._unit), axis=1), noise)
         in_x = Parts(np.asarray(C), share, noise_x + self._eps * np.abs(np.asarray(f.U)), spread)
         if not f.Y.shape[0]:
@@ -131,7 +138,7 @@ class Certifier(Nearby):
 
     def adjoint(self, a: Adjoint) -> Parts:
         """Errors of `a.L` (n, k)."""
-        rounded = self._started(self.system, measured.rounding_of_adjoint_products, a.U, a.W_y)
+        rounded = self._started(self.system, measured.rounding_of_adjoint_products, a.solved.rhs, a.U, a.W_y)
         residual = self._residual(a.solved.residual, a.U)
         equation = self.system.compiled(measured.adjoint_left)
         sampled = self._sampled(a.U)
@@ -140,8 +147,8 @@ class Certifier(Nearby):
         left, L = equation(self.there, a.U, C, a.W_x, a.W_y)
         spread, share = self._left(C, left, residual, transpose=True)
         if sampled:
-            spread = spread + self._moved(rounded, a.solved.rhs, a.U, transpose=True)
-        noise, noise_L = self._noise_of(rounded, a.solved.rhs, a.U)
+            spread = spread + self._moved(rounded, transpose=True)
+        noise, noise_L = self._noise_of(rounded)
         noise_L = noise_L + self._eps * np.abs(np.asarray(L)) + np.outer(self._noise_theta, noise)
         return Parts(np.asarray(L) - np.asarray(a.L), share, noise_L, spread, self.reach_theta)
 
@@ -158,47 +165,47 @@ class Certifier(Nearby):
         """The effect of e on each column is not worth a product and a solve of its own."""
         return self.settled and U.shape[1] > COLUMNS
 
-    def _moved(self, found: Rounded, rhs: Matrix, U: Matrix, *, transpose: bool) -> FloatArray:
+    def _moved(self, found: Rounded, *, transpose: bool) -> FloatArray:
         """Length (k,) of what e does to each column, from the change of some columns' equation."""
-        return SAMPLED * self._of_all(lengths(self._inverse(found[2], transpose=transpose)), found, rhs, U)
+        return SAMPLED * self._of_all(lengths(self._inverse(found.change, transpose=transpose)), found)
 
-    @staticmethod
-    def _chosen(U: Matrix) -> NDArray[np.int64]:
-        """Columns on which rounding, and where that is enough the effect of e, are measured."""
-        return np.linspace(0, U.shape[1] - 1, min(U.shape[1], COLUMNS)).astype(np.int64)
+    def _started(self, system: System, rounding: Any, rhs: Matrix, U: Matrix, V: Matrix) -> Rounded:
+        """What `_noise_of` looks at, computed beside what comes next.
 
-    def _sizes(self, rhs: Matrix, U: Matrix) -> FloatArray:
-        """Size of each column's equation (k,)."""
-        return lengths(rhs) + self.certificate.sigma_max * lengths(U)
+        Where there are many columns some are chosen, evenly among all and the smallest, whose terms may cancel.
+        """
+        k, size = U.shape[1], np.zeros(0)
+        chosen = np.arange(k)
+        if k > COLUMNS:
+            size = lengths(rhs) + self.certificate.sigma_max * lengths(U)
+            evenly = np.linspace(0, k - 1, COLUMNS - SMALLEST).astype(np.int64)
+            order = np.argsort(size, kind="stable")
+            chosen = np.concatenate([evenly, order[~np.isin(order, evenly)][:SMALLEST]])
+        first, second, change = system.compiled(rounding)(self.there, self._beside, self.p.x, U, V, chosen)
+        return Rounded(first, second, change, chosen, size)
 
-    def _started(self, system: System, rounding: Any, U: Matrix, V: Matrix) -> Rounded:
-        """What `_noise_of` looks at, computed beside what comes next."""
-        found: Rounded = system.compiled(rounding)(self.there, self._beside, self.p.x, U, V, self._chosen(U))
-        return found
-
-    def _noise_of(self, found: Rounded, rhs: Matrix, U: Matrix) -> tuple[FloatArray, FloatArray]:
+    def _noise_of(self, found: Rounded) -> tuple[FloatArray, FloatArray]:
         """What rounding of all numbers, x_bar included, does to the two matrices that `rounding` measures.
 
         Of the first the norm of each column (k,), of the second every entry.
         """
-        return self._of_all(lengths(found[0]), found, rhs, U), self._of_all(np.asarray(found[1]), found, rhs, U)
+        return self._of_all(lengths(found.first), found), self._of_all(np.asarray(found.second), found)
 
-    def _of_all(self, part: FloatArray, found: Rounded, rhs: Matrix, U: Matrix) -> FloatArray:
+    @staticmethod
+    def _of_all(part: FloatArray, found: Rounded) -> FloatArray:
         """What was measured on some columns (.., s), for all of them (.., k): the largest of it in proportion to a column's size.
 
         A column whose terms cancel, to zero perhaps, has rounding out of all proportion: what it has counts as it is, for each.
         """
-        chosen = self._chosen(U)
-        if len(chosen) == U.shape[1]:
+        if not found.size.size:
             return part
-        size = self._sizes(rhs, U)
-        unit = size[chosen]
-        cancelled = lengths(found[0]) > CANCELLED * unit
+        unit = found.size[found.chosen]
+        cancelled = lengths(found.first) > CANCELLED * unit
         if cancelled.all():
             cancelled = ~(unit > 0)
         ratio = np.max(part[..., ~cancelled] / unit[~cancelled], axis=-1, initial=0.0)
         rest = np.max(part[..., cancelled], axis=-1, initial=0.0)
-        return np.asarray(ratio[..., None] * size + rest[..., None])
+        return np.asarray(ratio[..., None] * found.size + rest[..., None])
 
     def _left(self, C: Matrix, left: Matrix | None, residual: Matrix, *, transpose: bool) -> tuple[FloatArray, FloatArray]:
         """Length of the error after the first order (k,), and the linear solve's share in the first order.
