@@ -88,6 +88,26 @@ EXAMPLES = {
     "outer.momentum": "outer: {objective: validation_loss, method: gradient_descent, momentum: 0.9}",
     "outer.validation": "outer: {objective: train_loss, validation: validation_loss}",
     "outer.patience": "outer: {objective: train_loss, validation: validation_loss, patience: 10}",
+    "sweep": "sweep: {over: {penalty: {geomspace: [1e-4, 1e2, 25]}}}",
+    "sweep.over": "sweep: {over: {'spring[0, 1]': [1.0, 2.0], seed: {integers: [0, 9]}}}",
+    "sweep.design": "sweep: {over: {a: [1, 2, 3], b: [4, 5, 6]}, design: zip}",
+    "sweep.samples": "sweep: {over: {a: {uniform: [0.0, 1.0]}}, design: sobol, samples: 1024}",
+    "sweep.second_order": "sweep: {over: {a: {uniform: [0.0, 1.0]}}, design: saltelli, samples: 256, second_order: true}",
+    "sweep.levels": "sweep: {over: {a: {uniform: [0.0, 1.0]}}, design: morris, samples: 20, levels: 6}",
+    "sweep.seed": "sweep: {over: {a: {normal: [1.0, 0.1]}}, design: random, samples: 500, seed: 3}",
+    "sweep.covariance": "sweep: {over: {a: {normal: [1.0]}, b: {normal: [2.0]}}, design: random, samples: 500, "
+    "covariance: [[0.04, 0.01], [0.01, 0.09]]}",
+    "sweep.max_cases": "sweep: {over: {seed: {integers: [1, 4000000]}}, max_cases: 5000000}",
+    "sweep.on_failure": "sweep: {over: {penalty: {logspace: [-4, 2, 7]}}, on_failure: retry}",
+    "linspace": "sweep: {over: {phi: {linspace: [0.85, 0.95, 11]}}}",
+    "geomspace": "sweep: {over: {penalty: {geomspace: [1e-4, 1e2, 7]}}}",
+    "logspace": "sweep: {over: {penalty: {logspace: [-4, 2, 7]}}}",
+    "integers": "sweep: {over: {seed: {integers: [0, 99]}}}",
+    "centred": "sweep: {over: {spring: {centred: [[0.1, 0.1, 0.5], 2]}}}",
+    "uniform": "sweep: {over: {phi: {uniform: [0.85, 0.95]}}, design: random, samples: 100}",
+    "loguniform": "sweep: {over: {penalty: {loguniform: [1e-4, 1e2]}}, design: latin_hypercube, samples: 100}",
+    "normal": "sweep: {over: {spring: {normal: [[1.0, 2.0, 3.0], 0.1]}}, design: halton, samples: 100}",
+    "truncated_normal": "sweep: {over: {spring: {truncated_normal: [1.0, 0.5, 0.0, 3.0]}}, design: fast, samples: 100}",
     "value": "parameters: {diameter: {value: 0.6, unit: D}}",
     "unit": "data: {t: {value: 'decay.h5:/t', unit: s}}",
     "jvp": "sensitivity: {products: [{jvp: {growth: {diameter: 1.0}}}]}",
@@ -104,6 +124,7 @@ SECTIONS = {
     "sensitivity": "SensitivitySpec",
     "sensitivity.linear_solver": "LinearSpec",
     "outer": "OuterSpec",
+    "sweep": "SweepSpec",
 }
 """Where each mapping of the spec stands, and the definition in the JSON Schema that describes it."""
 
@@ -186,7 +207,10 @@ def default_of(entry: dict[str, Any]) -> str:
 
 
 def properties(section: str) -> list[tuple[str, dict[str, Any], bool]]:
-    """Full key, schema and whether it is needed, for each key of a section; `values` and `products` are mappings inside values."""
+    """Full key, schema and whether it is needed, for each key of a section.
+
+    `values`, `products` and `axes` are the mappings that stand inside values.
+    """
     from implicit_cli.spec import json_schema
 
     schema = json_schema()
@@ -197,6 +221,13 @@ def properties(section: str) -> list[tuple[str, dict[str, Any], bool]]:
             (key, {**entry, "description": meaning(model, entry)}, True)
             for model in models
             for key, entry in model["properties"].items()
+        ]
+    if section == "axes":
+        kinds = [kind for kind in defs["Axis"]["anyOf"] if "properties" in kind]
+        return [
+            (key, {**entry, "description": kind["description"]}, True)
+            for kind in kinds
+            for key, entry in kind["properties"].items()
         ]
     model = defs[SECTIONS[section]] if section else schema
     # a mapping for which a bare name may stand is the last of its alternatives
@@ -224,6 +255,8 @@ def kind_of(entry: dict[str, Any]) -> str:
                 "StructureSpec": "mapping, or a file name alone",
                 "RandomSpec": "mapping",
                 "OuterSpec": "mapping",
+                "SweepSpec": "mapping",
+                "Axis": "axis",
             }.get(ref.rpartition("/")[2], "mapping, or its `name` alone" if "Sensitivity" not in ref else "mapping")
         case {"enum": list(names)}:
             return " | ".join(f"`{name}`" for name in names)
@@ -240,7 +273,7 @@ def kind_of(entry: dict[str, Any]) -> str:
         case {"type": "string", "pattern": _}:
             return "`file.h5:/path`"
         case {"type": str(kind)}:
-            return {"string": "text", "boolean": "true or false"}.get(kind, kind) + limits(entry)
+            return {"string": "text", "boolean": "true or false", "array": "nested list"}.get(kind, kind) + limits(entry)
         case _:
             raise ValueError(f"no words for {entry}")
 

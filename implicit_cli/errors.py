@@ -36,6 +36,12 @@ class EnvironmentProblem(ImplicitError):
     exit_code = 3
 
 
+class CaseFailed(ImplicitError):
+    """A case of a sweep failed, and the spec says that the sweep is to end there."""
+
+    exit_code = 1
+
+
 class Interrupted(ImplicitError):
     """Stopped from outside; `exit_code` is 130 for Ctrl-C and 75 for a signal after saving."""
 

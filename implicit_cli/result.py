@@ -153,7 +153,9 @@ class CaseResult:
     """All of one case. `message` says cause and cure where the status is not OK; `seconds` is wall time by stage.
 
     `method` is how the products were differentiated: implicit, unrolled, finite_difference or complex_step. `bounds` are those of
-    solution and outputs, by name: how far each is from that at the exact solution, in the 2-norm over its components.
+    solution and outputs, by name: how far each is from that at the exact solution, in the 2-norm over its components. `accuracy` is
+    the largest bound of a product relative to it, as `sensitivity.accuracy` judges. `swept` are the values that the case has of
+    what a sweep varies besides parameters: data, initial guesses, the seed.
     """
 
     id: str
@@ -170,6 +172,8 @@ class CaseResult:
     seconds: Mapping[str, float]
     method: str = "implicit"
     bounds: Mapping[str, Bound] = field(default_factory=dict)
+    accuracy: float = float("nan")
+    swept: Mapping[str, Array] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from implicit_cli.api.reading import compare, describe_problem, export, info, problems, schema, show
-from implicit_cli.api.reports import CaseLine, ExportReport, Observer, OptimizeReport, ProductsReport, RunReport, VerifyReport
+from implicit_cli.api.reading import compare, describe_problem, export, info, overview, problems, schema, show
+from implicit_cli.api.reports import (
+    CaseLine,
+    ExportReport,
+    Observer,
+    OptimizeReport,
+    ProductsReport,
+    RunReport,
+    SweepProgress,
+    VerifyReport,
+)
 from implicit_cli.api.solving import check, optimize, run
 from implicit_cli.api.stored import products, verify
 
@@ -16,8 +25,10 @@ if TYPE_CHECKING:
     from implicit_cli.analysis import Comparison as Comparison
     from implicit_cli.analysis import QuantityComparison as QuantityComparison
     from implicit_cli.analysis import Told as Told
+    from implicit_cli.store import CaseRow as CaseRow
     from implicit_cli.store import CaseSummary as CaseSummary
     from implicit_cli.store import LinearSummary as LinearSummary
+    from implicit_cli.store import Overview as Overview
     from implicit_cli.store import ProductSummary as ProductSummary
     from implicit_cli.store import QuantitySummary as QuantitySummary
     from implicit_cli.store import Summary as Summary
@@ -32,6 +43,7 @@ __all__ = [
     "OptimizeReport",
     "ProductsReport",
     "RunReport",
+    "SweepProgress",
     "VerifyReport",
     "check",
     "compare",
@@ -39,6 +51,7 @@ __all__ = [
     "export",
     "info",
     "optimize",
+    "overview",
     "problems",
     "products",
     "run",

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from implicit_cli.errors import InputError
 
 if TYPE_CHECKING:
-    from implicit_cli.engine import Plan, Vectors
+    from implicit_cli.engine import BoundProblem, Cases, Plan, Vectors
     from implicit_cli.result import Header
     from implicit_cli.spec import LoadedSpec
     from implicit_cli.spec.directions import Directions
@@ -19,6 +19,15 @@ if TYPE_CHECKING:
 
 SOURCE = "problem_sha256"
 """Key of the provenance that names the code of the problem."""
+
+
+class Prepared(NamedTuple):
+    """A spec with its problem and plan; `cases` where it has a section `sweep`, and `vectors` are then at its own values."""
+
+    loaded: LoadedSpec
+    vectors: Vectors
+    plan: Plan
+    cases: Cases | None = None
 
 
 def prepare(
@@ -30,7 +39,7 @@ def prepare(
     *,
     canary: bool = False,
     outer: bool = False,
-) -> tuple[LoadedSpec, Vectors, Plan]:
+) -> Prepared:
     """Everything that comes before work: form of the spec, JAX's settings, the problem, names and shapes, the plan.
 
     With `outer` the section of that name must be there.
@@ -52,8 +61,9 @@ def prepare(
 
     if canary:
         runtime.canary()
-    vectors = engine.Vectors(engine.bind(loaded, cls))
-    return loaded, vectors, engine.make_plan(loaded, vectors)
+    cases = engine.Cases(loaded, cls) if loaded.model.sweep is not None else None
+    vectors = cases.vectors if cases is not None else engine.Vectors(engine.bind(loaded, cls))
+    return Prepared(loaded, vectors, engine.make_plan(loaded, vectors), cases)
 
 
 def rebuilt(
@@ -65,8 +75,8 @@ def rebuilt(
     device: str | None,
     allow_plugin: bool,
     plugins: Sequence[Path],
-) -> tuple[LoadedSpec, Vectors, Plan]:
-    """As `_prepare`, of a case in a result file: everything is at hand. `chosen` replaces settings of the run's `sensitivity`.
+) -> Prepared:
+    """As `prepare`, of a case in a result file: everything is at hand. `chosen` replaces settings of the run's `sensitivity`.
 
     The products are `parts`, of one kind. A jvp along some parameters is taken with respect to these alone.
     """
@@ -100,7 +110,7 @@ def rebuilt(
         (section, name): array for section, named in given.items() for name, array in named.items()
     }
     vectors = engine.Vectors(engine.bind(loaded, cls, arrays))
-    return loaded, vectors, engine.make_plan(loaded, vectors)
+    return Prepared(loaded, vectors, engine.make_plan(loaded, vectors))
 
 
 def _plugin_of(problem: str, result: Path, plugins: Sequence[Path]) -> tuple[str, Path]:
@@ -145,6 +155,20 @@ def header_of(loaded: LoadedSpec, vectors: Vectors) -> Header:
         spec_resolved=loaded.model.model_dump_json(),
         provenance={**runtime.provenance(), SOURCE: source_sha256(type(bound.problem))},
     )
+
+
+def identity_of(loaded: LoadedSpec, bound: BoundProblem, spec: Mapping[str, Any], varied: Collection[str] = ()) -> dict[str, Any]:
+    """What makes two runs one, of which the second goes on where the first was: settings, values, the problem's code.
+
+    `spec` are the settings that count; quantities that are `varied` do not.
+    """
+    from implicit_cli.engine.sweep import digest
+
+    values = {"data": bound.data, "parameters": bound.parameters, "initial": bound.initial}
+    arrays = {
+        section: {name: digest(array) for name, array in named.items() if name not in varied} for section, named in values.items()
+    }
+    return {"spec": spec, "values": arrays, SOURCE: source_sha256(type(bound.problem))}
 
 
 def source_sha256(cls: type) -> str:

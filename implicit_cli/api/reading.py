@@ -11,14 +11,21 @@ from implicit_cli.api.reports import ExportReport
 if TYPE_CHECKING:
     from implicit_cli.analysis import Comparison
     from implicit_cli.plugins import ProblemDescription, ProblemEntry
-    from implicit_cli.store import Summary
+    from implicit_cli.store import Overview, Summary
 
 
-def show(result: Path) -> Summary:
-    """What is in a result file."""
+def show(result: Path, *, case: str | None = None) -> Summary:
+    """What is in a result file, or what of it belongs to one case."""
     from implicit_cli import store
 
-    return store.read_summary(result)
+    return store.read_summary(result, case=case)
+
+
+def overview(result: Path) -> Overview:
+    """The cases of a result file at a glance."""
+    from implicit_cli import store
+
+    return store.read_overview(result)
 
 
 def compare(a: Path, b: Path, *, case: str | None = None, rtol: float | None = None, top: int = 5) -> Comparison:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,12 +18,38 @@ if TYPE_CHECKING:
 class Observer(Protocol):
     """Sees a run from outside: `stage` names what begins, `progress` reports max |F| against the tolerance.
 
-    `chunk` reports how many chunks of right-hand sides are done, of how many.
+    `chunk` reports how many chunks of right-hand sides are done, of how many; `sweep` how many cases.
     """
 
     def stage(self, text: str) -> None: ...
     def progress(self, step: int, residual: float, tol: float) -> None: ...
     def chunk(self, done: int, total: int) -> None: ...
+    def sweep(self, progress: SweepProgress) -> None: ...
+
+
+@dataclass(frozen=True)
+class SweepProgress:
+    """How far a sweep is: cases that are done, of all, those `kept` from before among them, and those that `failed`.
+
+    `worst` is the largest relative bound of those computed in `seconds`.
+    """
+
+    done: int
+    total: int
+    kept: int
+    failed: int
+    worst: float
+    seconds: float
+
+    @property
+    def rate(self) -> float:
+        """Cases per second."""
+        return (self.done - self.kept) / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def remaining(self) -> float:
+        """Seconds that are left, at this rate."""
+        return (self.total - self.done) / self.rate if self.rate > 0 else float("inf")
 
 
 @dataclass(frozen=True)
@@ -41,15 +68,19 @@ def line_of(result: CaseResult) -> CaseLine:
 
 @dataclass(frozen=True)
 class RunReport:
-    """What `run` did: where the result is and how each case ended. `exit_code` is 0 when every case is good, else 1."""
+    """What `run` did: where the result is, how many cases ended how, and those of them that there is more to say of.
+
+    `exit_code` is 0 when every case is good, else 1.
+    """
 
     path: Path
+    counts: Mapping[Status, int]
     cases: tuple[CaseLine, ...]
     seconds: float
 
     @property
     def exit_code(self) -> int:
-        return 0 if all(case.status.good for case in self.cases) else 1
+        return 0 if all(status.good for status in self.counts) else 1
 
 
 @dataclass(frozen=True)

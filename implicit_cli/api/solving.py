@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from implicit_cli.api.cases import SOURCE, header_of, inputs_of, prepare, source_sha256
+from implicit_cli.api.cases import header_of, identity_of, inputs_of, prepare
 from implicit_cli.api.reports import Observer, OptimizeReport, RunReport, line_of
+from implicit_cli.api.sweeping import read_shard, sweep
 from implicit_cli.errors import InputError, Interrupted
 
 if TYPE_CHECKING:
@@ -29,23 +29,33 @@ def run(
     allow_plugin: bool = False,
     plugins: Sequence[Path] = (),
     observer: Observer | None = None,
+    stopped: Callable[[], bool] = lambda: False,
+    shard: str | None = None,
 ) -> RunReport:
-    """Solve, differentiate, certify, and write the result file.
+    """Solve, differentiate, certify, and write the result file; with a section `sweep`, for all of its cases, or those of a shard.
 
-    Raises InputError for a wrong spec, EnvironmentProblem for a missing device or an output that cannot be written.
+    The cases of a sweep are saved in the folder `OUTPUT.parts` as they come, and the same call goes on from there; where `stopped`
+    says so after one, `Interrupted` is raised. Raises InputError for a wrong spec, EnvironmentProblem for a missing device or an
+    output that cannot be written.
     """
     from implicit_cli import store
 
     begun = time.perf_counter()
+    part = None if shard is None else read_shard(shard)
     store.check_output(output, [Path(spec)])
-    loaded, vectors, plan = prepare(spec, overrides, device, allow_plugin, plugins, canary=True)
+    prepared = prepare(spec, overrides, device, allow_plugin, plugins, canary=True)
+    loaded, vectors, plan, cases = prepared
     from implicit_cli import engine
 
     store.check_output(output, inputs_of(loaded, vectors))
+    if cases is not None:
+        return sweep(prepared, output, shard=part, observer=observer, stopped=stopped, begun=begun)
+    if part is not None:
+        raise InputError(f"--shard: found with one case, allowed: with a section 'sweep' in {loaded.at()}")
     room = store.Scratch(output)
     result = engine.run_case(vectors, plan, identity="0", seed=loaded.model.seed, observer=observer, room=room)
     store.write_result(output, header_of(loaded, vectors), [result])
-    return RunReport(output, (line_of(result),), time.perf_counter() - begun)
+    return RunReport(output, {result.status: 1}, (line_of(result),), time.perf_counter() - begun)
 
 
 def check(
@@ -57,7 +67,9 @@ def check(
     plugins: Sequence[Path] = (),
 ) -> Plan:
     """Validate a spec against its problem and say what a run would do; solves nothing."""
-    loaded, vectors, plan = prepare(spec, overrides, device, allow_plugin, plugins)
+    loaded, vectors, plan, cases = prepare(spec, overrides, device, allow_plugin, plugins)
+    if cases is not None:
+        plan = replace(plan, rows=(*plan.rows, cases.row(plan)))
     if loaded.model.outer is None:
         return plan
     from implicit_cli.engine.outer import Objective
@@ -87,7 +99,7 @@ def optimize(
 
     begun = time.perf_counter()
     store.check_output(output, [Path(spec)])
-    loaded, vectors, _ = prepare(spec, overrides, device, allow_plugin, plugins, canary=True, outer=True)
+    loaded, vectors, _, _ = prepare(spec, overrides, device, allow_plugin, plugins, canary=True, outer=True)
     from implicit_cli import engine
     from implicit_cli.engine.outer import Objective
     from implicit_cli.outer.loop import Diverged, minimise
@@ -147,14 +159,7 @@ def _identity(loaded: LoadedSpec, objective: Objective) -> dict[str, Any]:
     spec = loaded.model.model_dump(mode="json")
     for key in ("max_steps", "tol", "patience"):
         del spec["outer"][key]
-    bound = objective.vectors.bound
-    values = {"data": bound.data, "parameters": bound.parameters, "initial": bound.initial}
-
-    def digest(array: Any) -> str:
-        return hashlib.sha256(f"{array.dtype} {array.shape} ".encode() + array.tobytes()).hexdigest()
-
-    arrays = {section: {name: digest(array) for name, array in named.items()} for section, named in values.items()}
-    return {"spec": spec, "values": arrays, SOURCE: source_sha256(type(objective.problem))}
+    return identity_of(loaded, objective.vectors.bound, spec)
 
 
 def _step_text(objective: Objective, step: Progress) -> str:

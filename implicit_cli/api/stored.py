@@ -53,7 +53,7 @@ def products(
     chosen: dict[str, Any] = {"method": "implicit", **{key: tuple(names) for key, names in (("of", of), ("wrt", wrt)) if names}}
     if kind == "jvp":
         chosen["wrt"] = None
-    loaded, vectors, plan = rebuilt(result, stored, chosen, kind, parts, device, allow_plugin, plugins)
+    loaded, vectors, plan, _ = rebuilt(result, stored, chosen, kind, parts, device, allow_plugin, plugins)
     from implicit_cli import engine
 
     if output is not None:
@@ -116,13 +116,13 @@ def verify(
         warnings: list[str] = []
         for claim in stated:
             stored = store.read_stored(Path(source), claim.id)
-            loaded, vectors, plan = rebuilt(
+            loaded, vectors, plan, _ = rebuilt(
                 Path(source), stored, {"method": "implicit"}, "jacobian", {}, device, allow_plugin, plugins
             )
             checks.append(_verified(loaded, vectors, plan, claim, settings, observer))
             warnings += doubts(Path(source), stored, {SOURCE: source_sha256(type(vectors.bound.problem))})
     else:
-        loaded, vectors, plan = prepare(source, overrides, device, allow_plugin, plugins, canary=True)
+        loaded, vectors, plan, _ = prepare(source, overrides, device, allow_plugin, plugins, canary=True)
         from implicit_cli import engine
         from implicit_cli.verdict import claim_of
 

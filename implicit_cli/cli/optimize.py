@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING
 
 from implicit_cli.cli import console
 from implicit_cli.cli.options import AllowPlugin, Device, Overrides, Plugins, Quiet, Spec, Verbose
 from implicit_cli.cli.run import Output, refuse_both
+from implicit_cli.cli.signals import Signals
 from implicit_cli.errors import Interrupted
 
-_CODES = {signal.SIGINT: 130, signal.SIGTERM: 75}
-"""Exit code after each signal, once what is done is saved."""
+if TYPE_CHECKING:
+    from implicit_cli.api import SweepProgress
 
 
 def optimize(
@@ -34,7 +32,7 @@ def optimize(
     refuse_both(quiet, verbose)
     from implicit_cli import api
 
-    with console.observer(quiet=quiet, verbose=verbose) as observer, _Signals() as signals:
+    with console.observer(quiet=quiet, verbose=verbose) as observer, Signals("this evaluation") as signals:
         try:
             report = api.optimize(
                 spec,
@@ -45,11 +43,11 @@ def optimize(
                 plugins=tuple(plugins or ()),
                 observer=observer,
                 inner=observer if verbose else _Inner(observer),
-                stopped=lambda: signals.caught is not None,
+                stopped=signals.stopped,
             )
         except Interrupted as stop:
             console.say(str(stop))
-            return _CODES[signals.caught or signal.SIGINT]
+            return signals.exit_code
     if not quiet:
         counts = f"{report.steps} steps, {report.evaluations} evaluations"
         console.say(f"{report.name} {report.first:.8g} -> {report.last:.8g} in {counts}; {report.reason}")
@@ -78,28 +76,5 @@ class _Inner:
     def chunk(self, done: int, total: int) -> None:
         self._observer.chunk(done, total)
 
-
-class _Signals:
-    """Takes note of the first Ctrl-C or SIGTERM, so that the evaluation at hand can end and be saved; a second one acts as ever."""
-
-    def __init__(self) -> None:
-        self.caught: signal.Signals | None = None
-        self._before: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():  # Python refuses it elsewhere
-            self._before = {number: signal.signal(number, self._note) for number in _CODES}
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._restore()
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.caught = signal.Signals(number)
-        console.say("stopping when this evaluation is done; once more: at once")
-        self._restore()
-
-    def _restore(self) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before = {}
+    def sweep(self, progress: SweepProgress) -> None:
+        pass

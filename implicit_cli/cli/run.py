@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +9,8 @@ import typer
 
 from implicit_cli.cli import console
 from implicit_cli.cli.options import AllowPlugin, Device, Overrides, Plugins, Quiet, Spec, Verbose
-from implicit_cli.errors import InputError
+from implicit_cli.cli.signals import Signals
+from implicit_cli.errors import InputError, Interrupted
 
 if TYPE_CHECKING:
     from implicit_cli.api import RunReport
@@ -25,28 +25,50 @@ def run(
     device: Device = None,
     allow_plugin: AllowPlugin = False,
     plugins: Plugins = None,
+    shard: Annotated[
+        str | None,
+        typer.Option("--shard", metavar="I/N", help="Of a sweep, compute part I of N only; without it, OUT is made of all parts."),
+    ] = None,
+    json_lines: Annotated[
+        bool, typer.Option("--json-lines", help="Print progress and outcome on standard output, a JSON object a line.")
+    ] = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> int:
     """Solve, differentiate, certify; write OUT.
 
     The solution, the derivatives that the spec asks for and an error bound on each go to one HDF5 file, which appears whole or
-    not at all.
+    not at all. The cases of a sweep are saved in OUT.parts as they come: after a kill the same command goes on from there.
     """
     refuse_both(quiet, verbose)
     from implicit_cli import api
 
-    with console.observer(quiet=quiet, verbose=verbose) as observer:
-        report = api.run(
-            spec,
-            output,
-            overrides=tuple(overrides or ()),
-            device=device,
-            allow_plugin=allow_plugin,
-            plugins=tuple(plugins or ()),
-            observer=observer,
-        )
-    if not quiet:
+    lines = console.JsonLines()
+    with (
+        lines if json_lines else console.observer(quiet=quiet, verbose=verbose) as observer,
+        Signals("this case", at_once=False) as signals,
+    ):
+        try:
+            report = api.run(
+                spec,
+                output,
+                overrides=tuple(overrides or ()),
+                device=device,
+                allow_plugin=allow_plugin,
+                plugins=tuple(plugins or ()),
+                observer=observer,
+                stopped=signals.stopped,
+                shard=shard,
+            )
+        except Interrupted as stop:
+            console.say(str(stop))
+            if json_lines:
+                lines.event("interrupted", text=str(stop))
+            return signals.exit_code
+    if json_lines:
+        counts = {status.label: count for status, count in sorted(report.counts.items())}
+        lines.event("done", path=report.path, statuses=counts, seconds=report.seconds, exit_code=report.exit_code)
+    elif not quiet:
         console.say(f"wrote {report.path}: {tally(report)}, {report.seconds:.1f} s")
     for case in report.cases:
         if case.message:
@@ -62,7 +84,7 @@ def refuse_both(quiet: bool, verbose: bool) -> None:
 
 def tally(report: RunReport) -> str:
     """`1 case, ok`, or `3 cases, 2 ok, 1 not_converged`."""
-    counts = Counter(case.status.label for case in report.cases)
-    if len(report.cases) == 1:
-        return f"1 case, {next(iter(counts))}"
-    return ", ".join([f"{len(report.cases)} cases", *(f"{count} {label}" for label, count in counts.items())])
+    total = sum(report.counts.values())
+    if total == 1:
+        return f"1 case, {next(iter(report.counts)).label}"
+    return ", ".join([f"{total} cases", *(f"{count} {status.label}" for status, count in sorted(report.counts.items()))])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -17,9 +18,11 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from implicit_cli.api import (
+        CaseRow,
         CaseSummary,
         Finding,
         LinearSummary,
+        Overview,
         ProductSummary,
         QuantityComparison,
         QuantitySummary,
@@ -31,7 +34,7 @@ _WIDTH = 100
 """Columns when the output is not a terminal."""
 
 _DETAILED = 5
-"""Cases that are shown in full; the others have a line in the overview, and everything is in the JSON."""
+"""Cases that are shown in full; where there are more, some have a line."""
 
 _ROWS = 30
 """Rows of the table of derivatives that all products of a case share; three of each are shown in any case."""
@@ -44,12 +47,19 @@ _BREAKABLE = ("case", "derivative", "product", "value", "unit", "meaning", "mess
 
 def show(
     result: Annotated[Path, typer.Argument(help="Result file, as `implicit run` writes it.")],
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")] = False,
+    case: Annotated[str | None, typer.Option("--case", metavar="ID", help="Show this case of several.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document, with all cases, instead of tables.")] = False,
 ) -> None:
-    """Show what is in a result: status, solution, derivatives with their bounds, certificate, null space, solver."""
+    """Show what is in a result: status, solution, derivatives with their bounds, certificate, null space, solver.
+
+    Of a sweep: how many cases ended how, the first ones, and those that failed.
+    """
     from implicit_cli import api
 
-    summary = api.show(result)
+    if case is None and not json and (seen := api.overview(result)).cases > _DETAILED:
+        printed(lambda console: render_overview(seen, console))
+        return
+    summary = api.show(result, case=case)
     if json:
         write_json(summary.asdict())
         return
@@ -72,19 +82,43 @@ def printed(write: Callable[[Console], None]) -> None:
 
 def render(summary: Summary, console: Console) -> None:
     """Print a summary to `console`."""
-    console.print(_text(f"{summary.problem}: {summary.summary}" if summary.summary else summary.problem, "bold"))
-    console.print(_text(f"{summary.path}, format version {summary.format_version}", "dim"))
-    console.print(_text(f"written by {summary.creator} at {summary.created}", "dim"))
+    _head(summary, console)
     if len(summary.cases) > 1:
         table = _table("case", "status", "seconds", "message")
         for case in summary.cases:
             row = [_text(case.id), _status(case.status, case.good), _text(f"{sum(case.seconds.values()):.3g}"), _text(case.message)]
             table.add_row(*row)
         _section(console, f"{len(summary.cases)} cases", table)
-    for case in summary.cases[:_DETAILED]:
+    for case in summary.cases:
         _case(case, console)
-    if len(summary.cases) > _DETAILED:
-        console.print(_text(f"\n{len(summary.cases) - _DETAILED} more cases: --json has them all", "dim"))
+
+
+def render_overview(seen: Overview, console: Console) -> None:
+    """Print the cases of a sweep at a glance."""
+    _head(seen, console)
+    counts = ", ".join(f"{count} {label}" for label, count in seen.statuses.items())
+    worst = f"; largest bound {_number(seen.worst)} of a product" if math.isfinite(seen.worst) else ""
+    console.print(_text(f"\n{seen.cases} cases: ", "bold") + _text(f"{counts}{worst}"))
+    _rows_of(seen, seen.first, f"First {len(seen.first)}", console)
+    if seen.failed:
+        failed = seen.cases - sum(count for label, count in seen.statuses.items() if label in ("ok", "partial"))
+        _rows_of(seen, seen.failed, f"Failed, {len(seen.failed)} of {failed}", console, told=True)
+    more = f"; {seen.more} more values differ from case to case" if seen.more else ""
+    console.print(_text(f"\n--case ID shows one of them, --json has them all{more}", "dim"))
+
+
+def _rows_of(seen: Overview, rows: Sequence[CaseRow], title: str, console: Console, *, told: bool = False) -> None:
+    table = _table("case", *(f"{name}>" for name in seen.varied), "status", *(["message"] if told else ["bound>"]))
+    for row in rows:
+        last = _text(row.message) if told else _text(_upward(row.accuracy) if math.isfinite(row.accuracy) else "none")
+        table.add_row(_text(row.id), *(_text(_number(value)) for value in row.values), _status(row.status, row.good), last)
+    _section(console, title, table)
+
+
+def _head(seen: Summary | Overview, console: Console) -> None:
+    console.print(_text(f"{seen.problem}: {seen.summary}" if seen.summary else seen.problem, "bold"))
+    console.print(_text(f"{seen.path}, format version {seen.format_version}", "dim"))
+    console.print(_text(f"written by {seen.creator} at {seen.created}", "dim"))
 
 
 def render_products(summary: Summary, console: Console) -> None:

@@ -24,6 +24,7 @@ equation take these places.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -35,6 +36,7 @@ from implicit_cli.core import measured
 from implicit_cli.core.implicit import Adjoint, Forward, System
 from implicit_cli.core.linear.base import project_out
 from implicit_cli.core.nearby import CRUDE, EXACT, FloatArray, Matrix, Nearby, lengths, norm, probes
+from implicit_cli.core.traceable import either, namespace, numbers, quotient
 
 Rows = slice | np.ndarray
 
@@ -77,8 +79,8 @@ class Parts(NamedTuple):
 
     def norms(self, rows: Rows = slice(None)) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Truncation, linear and rounding part of the bound, in the 2-norm over some rows: a number for each column (k,)."""
-        reach = 1.0 if self.reach is None else float(np.linalg.norm(self.reach[rows]))
-        truncation, linear, rounding = (np.linalg.norm(part[rows], axis=0) for part in self.entries)
+        reach = 1.0 if self.reach is None else norm(self.reach[rows])
+        truncation, linear, rounding = (lengths(part[rows]) for part in self.entries)
         return truncation + reach * self.spread, linear, rounding
 
     @property
@@ -89,9 +91,11 @@ class Parts(NamedTuple):
 
     def squares(self, columns: NDArray[np.int64]) -> FloatArray:
         """Sums of the squares of the three `entries` over some columns (3, r)."""
+        xp = namespace(self.correction)
         share, correction, noise = self.share[columns], self.correction[:, columns] ** 2, self.noise[:, columns] ** 2
-        weights = (1.0 + SLACK) ** 2 * np.stack([(1.0 - share) ** 2, share**2])
-        return np.concatenate([weights @ correction.T, np.sum(noise, axis=1)[None]])
+        weights = (1.0 + SLACK) ** 2 * xp.stack([(1.0 - share) ** 2, share**2])
+        found: FloatArray = xp.concatenate([weights @ correction.T, xp.sum(noise, axis=1)[None]])
+        return found
 
     def without_rows(self) -> Parts:
         """The same of no rows at all."""
@@ -109,61 +113,68 @@ class Certifier(Nearby):
 
     def solution(self) -> tuple[Parts, Parts]:
         """Errors of x (d, 1) and of y = g(x, theta) (m, 1)."""
-        spread, nothing = np.array([self._rest]), np.zeros(1)
+        xp = namespace(self.error)
+        spread, nothing = xp.asarray(self._rest)[None], np.zeros(1)
         moved, noise = (part[:, None] for part in self._of_g[:2])
+        noise_y = noise + (self._noise_y * self._noise)[:, None]
         return (
-            Parts(self.error[:, None], nothing, np.abs(self._noise_x)[:, None], spread),
-            Parts(moved, nothing, noise + np.outer(self._noise_y, [self._noise]), spread, self.reach_y),
+            Parts(self.error[:, None], nothing, xp.abs(self._noise_x)[:, None], spread),
+            Parts(moved, nothing, noise_y, spread, self.reach_y),
         )
 
     def forward(self, f: Forward) -> tuple[Parts, Parts]:
         """Errors of `f.U` (d, k) and of `f.Y` (m, k); m is 0 where the outputs were left out."""
         system, there = self.system if f.Y.shape[0] else self.system.bare, self.there
         rounded = self._started(system, measured.rounding_of_products, f.solved.rhs, f.U, f.V)
-        residual = self._residual(f.solved.residual, f.U)
-        sampled = self._sampled(f.U)
-        C = self._inverse(residual if sampled else -system.F_tangent(there, f.U, f.V))
-        left = system.F_tangent(there, f.U + C, f.V) if self._rough else None
-        spread, share = self._left(C, left, residual, transpose=False)
-        if sampled:
-            spread = spread + self._moved(rounded, transpose=False)
+        residual, sampled = self._residual(f.solved.residual, f.U), self._sampled(f.U)
+        C = self._inverse(either(sampled, lambda: residual, lambda: -system.F_tangent(there, f.U, f.V)))
+        xp = namespace(C)
+        left = self._unless_smooth(C, lambda: system.F_tangent(there, f.U + C, f.V), transpose=False)
+        spread, share = self._left(C, left, residual)
+        spread = spread + either(sampled, lambda: self._moved(rounded, transpose=False), lambda: xp.zeros_like(spread))
         noise, noise_y = self._noise_of(rounded)
-        noise_x = np.outer(np.max(np.abs(self._unit), axis=1), noise)
-        in_x = Parts(np.asarray(C), share, noise_x + self._eps * np.abs(np.asarray(f.U)), spread)
+        noise_x = xp.outer(xp.max(xp.abs(self._unit), axis=1), noise)
+        in_x = Parts(C, share, noise_x + self._eps * xp.abs(numbers(f.U)), spread)
         if not f.Y.shape[0]:
             return in_x, in_x.without_rows()
-        Y = np.asarray(system.g_tangent(there, f.U + C, f.V))
-        noise_y = noise_y + self._eps * np.abs(Y) + np.outer(self._noise_y, noise)
-        return in_x, Parts(Y - np.asarray(f.Y), share, noise_y, spread, self.reach_y)
+        Y = numbers(system.g_tangent(there, f.U + C, f.V))
+        noise_y = noise_y + self._eps * xp.abs(Y) + xp.outer(self._noise_y, noise)
+        return in_x, Parts(Y - numbers(f.Y), share, noise_y, spread, self.reach_y)
 
     def adjoint(self, a: Adjoint) -> Parts:
         """Errors of `a.L` (n, k)."""
         rounded = self._started(self.system, measured.rounding_of_adjoint_products, a.solved.rhs, a.U, a.W_y)
-        residual = self._residual(a.solved.residual, a.U)
-        equation = self.system.compiled(measured.adjoint_left)
-        sampled = self._sampled(a.U)
-        still = residual if sampled else equation(self.there, a.U, jnp.zeros_like(a.U), a.W_x, a.W_y)[0]
-        C = self._inverse(still, transpose=True)
-        left, L = equation(self.there, a.U, C, a.W_x, a.W_y)
-        spread, share = self._left(C, left, residual, transpose=True)
-        if sampled:
-            spread = spread + self._moved(rounded, transpose=True)
+        residual, sampled = self._residual(a.solved.residual, a.U), self._sampled(a.U)
+
+        def equation(C: Any) -> Any:
+            return self.system.compiled(measured.adjoint_left)(self.there, a.U, C, a.W_x, a.W_y)
+
+        C = self._inverse(either(sampled, lambda: residual, lambda: equation(jnp.zeros_like(a.U))[0]), transpose=True)
+        left, L = map(numbers, equation(C))
+        xp = namespace(C)
+        spread, share = self._left(C, self._unless_smooth(C, lambda: left, transpose=True), residual)
+        spread = spread + either(sampled, lambda: self._moved(rounded, transpose=True), lambda: xp.zeros_like(spread))
         noise, noise_L = self._noise_of(rounded)
-        noise_L = noise_L + self._eps * np.abs(np.asarray(L)) + np.outer(self._noise_theta, noise)
-        return Parts(np.asarray(L) - np.asarray(a.L), share, noise_L, spread, self.reach_theta)
+        noise_L = noise_L + self._eps * xp.abs(L) + xp.outer(self._noise_theta, noise)
+        return Parts(L - numbers(a.L), share, noise_L, spread, self.reach_theta)
 
     def _residual(self, residual: Matrix, U: Matrix) -> Matrix:
         """What U leaves of A's own equation, where the solver works with A + ridge I."""
         return residual + self.A.ridge * U if self.A.ridge else residual
 
-    @property
-    def _rough(self) -> bool:
-        """What the first order leaves is worth a product of its own."""
-        return not self.q < SMOOTH
+    def _unless_smooth(self, C: Matrix, left: Callable[[], Matrix], *, transpose: bool) -> FloatArray:
+        """Lengths (k,) of what the corrected value leaves of its equation at x_bar; infinite where q itself says enough of it."""
 
-    def _sampled(self, U: Matrix) -> bool:
+        def found() -> Any:
+            Z, Y = self.A.null_space
+            return lengths(project_out(Z if transpose else Y, left()))
+
+        xp = namespace(C)
+        return either(~(self.q < SMOOTH), found, lambda: xp.full(C.shape[1], xp.inf))
+
+    def _sampled(self, U: Matrix) -> Any:
         """The effect of e on each column is not worth a product and a solve of its own."""
-        return self.settled and U.shape[1] > COLUMNS
+        return self.settled if U.shape[1] > COLUMNS else False
 
     def _moved(self, found: Rounded, *, transpose: bool) -> FloatArray:
         """Length (k,) of what e does to each column, from the change of some columns' equation."""
@@ -175,12 +186,12 @@ class Certifier(Nearby):
         Where there are many columns some are chosen, evenly among all and the smallest, whose terms may cancel.
         """
         k, size = U.shape[1], np.zeros(0)
-        chosen = np.arange(k)
+        chosen: Any = np.arange(k)
         if k > COLUMNS:
-            size = lengths(rhs) + self.certificate.sigma_max * lengths(U)
-            evenly = np.linspace(0, k - 1, COLUMNS - SMALLEST).astype(np.int64)
-            order = np.argsort(size, kind="stable")
-            chosen = np.concatenate([evenly, order[~np.isin(order, evenly)][:SMALLEST]])
+            size = lengths(rhs) + self.A.spectrum.sigma_max * lengths(U)
+            xp, evenly = namespace(size), np.linspace(0, k - 1, COLUMNS - SMALLEST).astype(np.int64)
+            others = np.setdiff1d(np.arange(k), evenly)
+            chosen = xp.concatenate([evenly, others[xp.argsort(size[others])[:SMALLEST]]])
         first, second, change = system.compiled(rounding)(self.there, self._beside, self.p.x, U, V, chosen)
         return Rounded(first, second, change, chosen, size)
 
@@ -189,7 +200,7 @@ class Certifier(Nearby):
 
         Of the first the norm of each column (k,), of the second every entry.
         """
-        return self._of_all(lengths(found.first), found), self._of_all(np.asarray(found.second), found)
+        return self._of_all(lengths(found.first), found), self._of_all(numbers(found.second), found)
 
     @staticmethod
     def _of_all(part: FloatArray, found: Rounded) -> FloatArray:
@@ -199,37 +210,35 @@ class Certifier(Nearby):
         """
         if not found.size.size:
             return part
-        unit = found.size[found.chosen]
+        xp, unit = namespace(part), found.size[found.chosen]
         cancelled = lengths(found.first) > CANCELLED * unit
-        if cancelled.all():
-            cancelled = ~(unit > 0)
-        ratio = np.max(part[..., ~cancelled] / unit[~cancelled], axis=-1, initial=0.0)
-        rest = np.max(part[..., cancelled], axis=-1, initial=0.0)
-        return np.asarray(ratio[..., None] * found.size + rest[..., None])
+        cancelled = xp.where(cancelled.all(), ~(unit > 0), cancelled)
+        ratio = xp.max(xp.where(cancelled, 0.0, quotient(part, unit)), axis=-1)
+        rest = xp.max(xp.where(cancelled, part, 0.0), axis=-1)
+        every: FloatArray = ratio[..., None] * found.size + rest[..., None]
+        return every
 
-    def _left(self, C: Matrix, left: Matrix | None, residual: Matrix, *, transpose: bool) -> tuple[FloatArray, FloatArray]:
+    def _left(self, C: FloatArray, after: FloatArray, residual: Matrix) -> tuple[FloatArray, FloatArray]:
         """Length of the error after the first order (k,), and the linear solve's share in the first order.
 
-        `left` is what the corrected value leaves of its equation at x_bar, where that was found; `residual` what the value itself
+        `after` is what the corrected value leaves of its equation at x_bar, where that was found; `residual` what the value itself
         leaves at x.
         """
-        Z, Y = self.A.null_space
-        size, before = map(lengths, (C, residual))
-        after = np.full_like(size, np.inf) if left is None else lengths(project_out(Z if transpose else Y, left))
-        alpha, far = self.certificate.alpha, norm(self.error)
-        later = np.full_like(size, np.nan)
-        if self.q < 1.0 and alpha > 0:
-            later = np.minimum(after / alpha, self.q * size) / (1.0 - self.q)
-        missing = self._rest / far if far > 0 else 0.0
-        if not np.isfinite(missing):
-            return np.full_like(size, np.nan), np.zeros_like(size)
-        linear = np.divide(self.magnification * before, size, out=np.zeros_like(size), where=size > 0)
-        return later + missing * size, np.minimum(linear, 1.0)
+        size, before, alpha = lengths(C), lengths(residual), self.lengths.alpha
+        xp = namespace(size)
+        contracts = xp.asarray(self.q < 1.0) & (alpha > 0)
+        q = xp.where(contracts, self.q, 0.0)
+        later = xp.where(contracts, xp.minimum(quotient(after, alpha), q * size) / (1.0 - q), xp.nan)
+        missing = quotient(self._rest, norm(self.error))
+        linear = xp.minimum(quotient(self.magnification * before, size), 1.0)
+        known = xp.isfinite(missing)
+        return xp.where(known, later + missing * size, xp.nan), xp.where(known, linear, 0.0)
 
     @cached_property
     def _of_g(self) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
         """As `measured.of_g`."""
-        return tuple(map(np.asarray, self.system.compiled(measured.of_g)(self.p, self.error, self._unit)))  # type: ignore[return-value]
+        moved, noise, reach, along = map(numbers, self.system.compiled(measured.of_g)(self.p, self.error, self._unit))
+        return moved, noise, reach, along
 
     @property
     def reach_y(self) -> FloatArray:
@@ -253,11 +262,11 @@ class Certifier(Nearby):
         else:
             z = probes(8, d)
             unit = self._inverse(z / np.linalg.norm(z, axis=0), transpose=True)
-        rows = np.eye(d) if d <= EXACT else probes(7, d)
-        found = np.asarray(self.system.Bt_times(self.there, np.concatenate([rows, np.asarray(unit)], axis=1)))
-        whole, moved = np.split(found, [rows.shape[1]], axis=1)
-        reach = lengths(whole.T) if d <= EXACT else CRUDE * np.sqrt(np.mean(whole**2, axis=1))
-        return reach, np.max(np.abs(moved), axis=1)
+        xp, rows = namespace(unit), np.eye(d) if d <= EXACT else probes(7, d)
+        found = numbers(self.system.Bt_times(self.there, xp.concatenate([rows, unit], axis=1)))
+        whole, moved = found[:, : rows.shape[1]], found[:, rows.shape[1] :]
+        reach = lengths(whole.T) if d <= EXACT else CRUDE * xp.sqrt(xp.mean(whole**2, axis=1))
+        return reach, xp.max(xp.abs(moved), axis=1)
 
     @property
     def reach_theta(self) -> FloatArray:

@@ -7,9 +7,8 @@ bounds |A^-1 (A* - A)|, and `radius` is the distance to the root x*, where one i
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +16,13 @@ from numpy.typing import NDArray
 from implicit_cli.core import measured
 from implicit_cli.core.implicit import Point, System
 from implicit_cli.core.linear import LinearSolver
+from implicit_cli.core.linear.base import Spectrum
 from implicit_cli.core.measured import PROBES, ROUNDING
+from implicit_cli.core.traceable import either, namespace, numbers, quotient, repeated, seldom
 from implicit_cli.problem import Constants
 from implicit_cli.result import Certificate
 
-Matrix = jax.Array
+Matrix = Any
 FloatArray = NDArray[np.float64]
 
 APPROACH, SETTLED = 8, 1e-2
@@ -38,58 +39,90 @@ CRUDE, EVENLY = 3.0, 0.9
 """A factor for a norm found by random vectors; and the ratio of two such norms above which they count as the same."""
 
 
-def affine(constants: Constants) -> bool:
+def affine(constants: Constants) -> Any:
     """A is proved to be the same everywhere."""
-    return constants.gamma is not None and float(constants.gamma) == 0.0
+    return constants.gamma is not None and constants.gamma == 0.0
 
 
-def proves(constants: Constants, *, direct: bool) -> bool:
+def proves(constants: Constants, *, direct: bool) -> Any:
     """The constants make a bound of an unknown a proof; `direct`: sigma_min at x is known from a factorisation."""
-    return constants.gamma is not None and (constants.alpha is not None or (affine(constants) and direct))
+    return constants.gamma is not None and (constants.alpha is not None or (affine(constants) & direct))
+
+
+class Approach(NamedTuple):
+    """Newton steps on their way: e = x_bar - x (d,), a bound on what is `missing` to the root, the last step's length, how many.
+
+    `goes_on` until the steps are within rounding; `fails` where they do not shrink.
+    """
+
+    e: Any
+    missing: Any
+    last: Any
+    count: Any
+    goes_on: Any
+    fails: Any
+
+
+class Lengths(NamedTuple):
+    """The numbers of a `result.Certificate` that are found here; q bounds |A^-1 (A* - A)|; `by_alpha` says that alpha is proved."""
+
+    alpha: Any
+    beta: Any
+    gamma: Any
+    norm_B: Any
+    lipschitz: Any
+    step: Any
+    h: Any
+    radius: Any
+    q: Any
+    by_alpha: Any
 
 
 class Nearby:
     """A point near a root, with the root's neighbourhood: what the error parts of every product are made of."""
 
-    def __init__(self, system: System, p: Point, A: LinearSolver, constants: Constants, margin: float) -> None:
+    def __init__(self, system: System, p: Point, A: LinearSolver, constants: Constants, margin: Any) -> None:
         self.system, self.p, self.A = system, p, A
-        self.constants, self._margin = constants, margin
+        self.constants, self.margin = Constants(*(c if c is None else numbers(c) for c in constants)), margin
         self._F, self.delta = self._measure_rounding()
         self.error, self._rest, self._converges = self._approach()
         self.there = p._replace(x=p.x + self.error)
-        self.q, self.certificate = self._constants()
+        with np.errstate(invalid="ignore", over="ignore"):  # infinity and NaN have their meaning here
+            self.lengths = self._lengths()
+        self.q = self.lengths.q
 
     def _newton(self, F: Any) -> FloatArray:
         """The step that A makes of a value of F (d,)."""
-        return np.asarray(self._inverse(-np.asarray(F)[:, None]))[:, 0]
+        return self._inverse(-numbers(F)[:, None])[:, 0]
 
-    def _inverse(self, b: Any, *, transpose: bool = False) -> Matrix:
+    def _inverse(self, b: Any, *, transpose: bool = False) -> Any:
         """`A^-1 b`, also where the solver works with A + ridge I."""
         u = self.A.inverse(b, transpose=transpose)
-        return u + self.A.bias(u, transpose=transpose) if self.A.ridge else u
+        return numbers(u + self.A.bias(u, transpose=transpose) if self.A.ridge else u)
 
     # Where the root is
 
     def _measure_rounding(self) -> tuple[FloatArray, FloatArray]:
         """F and the Newton step; how far x moves where all numbers are rounded once, and what A^-1 makes of errors of length 1."""
-        vectors = self.system.compiled(measured.rounding_of_F)(self.p)
-        (F, errors), (step, images) = (np.split(np.asarray(part), [1], axis=1) for part in (vectors, self._inverse(vectors)))
-        sizes, moves = lengths(errors), lengths(images)
-        self.magnification = float(np.max(np.divide(moves, sizes, out=np.zeros_like(moves), where=sizes > 0)))
-        self._unit = images / np.where(sizes > 0, sizes, 1.0)[None]
-        worst = int(np.argmax(moves[:-1]))
-        self._noise_F = ROUNDING * float(np.max(sizes[:-1]))
+        vectors = numbers(self.system.compiled(measured.rounding_of_F)(self.p))
+        images = self._inverse(vectors)
+        (F, errors), (step, images) = ((part[:, 0], part[:, 1:]) for part in (vectors, images))
+        xp, sizes, moves = namespace(vectors), lengths(errors), lengths(images)
+        self.magnification = xp.max(quotient(moves, sizes))
+        self._unit = images / xp.where(sizes > 0, sizes, 1.0)[None]
+        worst = xp.argmax(moves[:-1])
+        self._noise_F = ROUNDING * xp.max(sizes[:-1])
         self._noise_x = ROUNDING * images[:, worst]
-        self._noise = ROUNDING * float(moves[worst])
-        return F[:, 0], -step[:, 0]
+        self._noise = ROUNDING * moves[worst]
+        return F, -step
 
     @property
     def _beside(self) -> FloatArray:
         """x_bar moved by as much as rounding leaves it unknown."""
-        return np.asarray(self.there.x) + self._noise_x
+        return numbers(self.there.x) + self._noise_x
 
     @property
-    def settled(self) -> bool:
+    def settled(self) -> Any:
         """x_bar is as near to x as rounding leaves x unknown."""
         return norm(self.error) <= self._noise
 
@@ -97,163 +130,173 @@ class Nearby:
     def _eps(self) -> float:
         return ROUNDING * float(jnp.finfo(self.p.x.dtype).eps)
 
-    def _approach(self) -> tuple[FloatArray, float, bool]:
+    def _approach(self) -> tuple[FloatArray, Any, Any]:
         """e = x_bar - x by Newton steps with A kept, a bound on what is missing to the root, and whether the steps shrink."""
-        system, p = self.system, self.p
-        e, last = self.delta, norm(self.delta)
-        rest = 0.0
-        outside = norm(np.asarray(self.A.null_space[1]).T @ self._F)
-        if outside > self._noise_F:  # no step can take this part of F away: there may be no root at all
-            return e, float("nan"), False
-        for _ in range(APPROACH):
-            if not np.isfinite(last) or last <= self._noise:
-                break
-            step = self._newton(system.F(p.x + e, p.theta, p.data))
+        system, p, first = self.system, self.p, norm(self.delta)
+        xp = namespace(self.delta)
+        # no step can take the part of F away that is outside of A's range: there may be no root at all
+        outside = norm(numbers(self.A.null_space[1]).T @ self._F) > self._noise_F
+
+        def further(now: Approach) -> Approach:
+            step = self._newton(system.F(p.x + now.e, p.theta, p.data))
             size = norm(step)
-            if size <= self._noise:
-                rest = 0.0
-                e = e + step
-                break
-            if not size < last:
-                return e, float("nan"), False
-            e, rest = e + step, LATER * size * size / (last - size)
-            last = size
-            if size <= SETTLED * norm(e):
-                break
-        return e, rest, bool(np.isfinite(last))
+            arrived = size <= self._noise
+            fails = ~arrived & ~(size < now.last)
+            e = xp.where(fails, now.e, now.e + step)
+            missing = LATER * size * quotient(size, now.last - size)
+            missing = xp.where(arrived, 0.0, xp.where(fails, xp.nan, missing))
+            last = xp.where(arrived | fails, now.last, size)
+            done = arrived | fails | ~xp.isfinite(last) | (last <= self._noise) | (size <= SETTLED * norm(e))
+            return Approach(e, missing, last, now.count + 1, ~done, fails)
+
+        goes_on = ~outside & xp.isfinite(first) & (first > self._noise)
+        missing = xp.where(outside, xp.nan, 0.0)
+        start = Approach(self.delta, missing, first, 0, goes_on, outside)
+        found = repeated(lambda now: now.goes_on & (now.count < APPROACH), further, start)
+        return found.e, found.missing, ~found.fails & xp.isfinite(found.last)
 
     # Constants
 
-    def _constants(self) -> tuple[float, Certificate]:
-        spectrum, proved = self.A.spectrum, self.constants
-        length, far = norm(self.delta), norm(self.error)
-        source = "computed" if spectrum.computed else "estimated"
-        provenance = dict.fromkeys(("sigma_min", "sigma_max", "kappa"), source)
-        provenance |= {"step": "computed", "margin": "computed", "h": "estimated", "gamma": "estimated", "beta": "estimated"}
-        alpha = self._alpha()
-        provenance["alpha"] = source if proved.alpha is None or alpha != float(proved.alpha) else "proved"
+    def _lengths(self) -> Lengths:
+        proved, length, far = self.constants, norm(self.delta), norm(self.error)
+        alpha, by_alpha = self._alpha()
         gamma, beta, norm_B = self._lipschitz()
-        provenance["norm_B"] = "estimated"
-        if proved.beta is not None:
-            beta, provenance["beta"] = float(proved.beta), "proved"
+        beta = beta if proved.beta is None else proved.beta
+        xp = namespace(length)
         away = far + self._rest + self._noise
         if proved.gamma is not None:
-            gamma, provenance["gamma"], provenance["h"] = float(proved.gamma), "proved", "proved"
-            h = gamma * length / alpha if alpha > 0 else float("inf")
-            q = gamma * away / alpha if alpha > 0 else float("inf")
+            gamma = proved.gamma
+            h, q = (xp.where(alpha > 0, quotient(gamma * way, alpha), xp.inf) for way in (length, away))
         else:
-            omega = self._omega()
+            omega = self._omega(alpha)
             h, q = omega * length, omega * away
-        provenance["radius"] = provenance["h"]
-        known = h < 0.5 and q < 1.0 and self._converges
-        if proved.gamma is not None and known:  # (1 - sqrt(1 - 2h)) / h |delta|, without its cancellation at small h
-            away = length * 2.0 / (1.0 + np.sqrt(1.0 - 2.0 * h)) + self._noise
-            q = gamma * away / alpha
-        radius = away if known else float("nan")
-        theorem = beta / alpha + gamma * norm_B / alpha**2 if alpha > 0 else float("inf")
-        provenance["lipschitz"] = (
-            "proved" if {provenance[name] for name in ("alpha", "beta", "gamma")} == {"proved"} else "estimated"
-        )
-        return q, Certificate(
-            spectrum.sigma_min,
-            spectrum.sigma_max,
-            spectrum.kappa,
-            alpha,
-            beta,
-            gamma,
-            norm_B,
-            theorem,
-            length,
-            h,
-            radius,
-            self._margin,
-            provenance,
-        )
+        known = (h < 0.5) & (q < 1.0) & self._converges
+        if proved.gamma is not None:  # (1 - sqrt(1 - 2h)) / h |delta|, without its cancellation at small h
+            sharp = length * 2.0 / (1.0 + xp.sqrt(xp.maximum(1.0 - 2.0 * h, 0.0))) + self._noise
+            away = xp.where(known, sharp, away)
+            q = xp.where(known, quotient(gamma * away, alpha), q)
+        theorem = xp.where(alpha > 0, quotient(beta, alpha) + quotient(gamma * norm_B, alpha**2), xp.inf)
+        return Lengths(alpha, beta, gamma, norm_B, theorem, length, h, xp.where(known, away, xp.nan), q, by_alpha)
 
-    def _alpha(self) -> float:
-        """Lower bound of the singular values of A near x: what the problem proves, or what was found at x."""
-        found = self.A.spectrum.sigma_min
-        if self.constants.alpha is None:
-            return found
-        proved = float(self.constants.alpha)
-        return max(proved, found) if self._affine and self.A.spectrum.computed else proved
+    @cached_property
+    def certificate(self) -> Certificate:
+        """The constants as a record."""
+        return certificate(self.lengths, self.A.spectrum, self.constants, self.margin)
 
-    @property
-    def _affine(self) -> bool:
-        """F is affine in x: A is the same everywhere."""
-        return affine(self.constants)
+    def _alpha(self) -> tuple[Any, Any]:
+        """Lower bound of the singular values of A near x, and whether it is what the problem proves, not what was found at x."""
+        found, proved = self.A.spectrum.sigma_min, self.constants.alpha
+        if proved is None:
+            return found, False
+        xp = namespace(found, proved)
+        better = affine(self.constants) & (found > proved) & self.A.spectrum.computed
+        return xp.where(better, found, proved), ~xp.asarray(better)
 
     @cached_property
     def _displaced(self) -> FloatArray:
         """e, or where that is next to nothing something longer along it, over which a change of A can be seen."""
-        far = norm(self.error)
-        least = min(SEEN * (norm(self.p.x) or 1.0), max(self._margin / 2, far))
-        if far > 0:
-            return self.error * (max(least / far, 1.0) if np.isfinite(far) else 1.0)
-        z = probes(9, self.error.size)[:, 0]
-        return z * (least / norm(z))
+        far, size = norm(self.error), norm(numbers(self.p.x))
+        xp = namespace(far)
+        least = xp.minimum(SEEN * xp.where(size > 0, size, 1.0), xp.maximum(self.margin / 2, far))
+        z = probes(9, self.error.shape[0])[:, 0]
+        longer = xp.where(xp.isfinite(far), xp.maximum(quotient(least, far), 1.0), 1.0)
+        return xp.where(far > 0, self.error * longer, z * (least / norm(z)))
 
-    def _lipschitz(self) -> tuple[float, float, float]:
+    def _lipschitz(self) -> tuple[Any, Any, Any]:
         """gamma, beta and |B|: Frobenius norms from random directions, the changes of A and B between x and x_bar over |e|."""
-        whole, half, norm_B, change_B = CRUDE * np.asarray(self.system.compiled(measured.changes)(self.p, self._displaced))
-        self._change_of_A, self._grows_evenly = max(whole, 2 * half), bool(whole >= EVENLY * 2 * half)
+        whole, half, norm_B, change_B = CRUDE * numbers(self.system.compiled(measured.changes)(self.p, self._displaced))
+        self._change_of_A, self._grows_evenly = namespace(whole).maximum(whole, 2 * half), whole >= EVENLY * 2 * half
         far = norm(self._displaced)
-        return (self._change_of_A / far, change_B / far, norm_B) if far > 0 else (0.0, 0.0, norm_B)
+        return quotient(self._change_of_A, far), quotient(change_B, far), norm_B
 
-    def _omega(self) -> float:
+    def _omega(self, alpha: Any) -> Any:
         """|A^-1 (A(z) - A(x))| / |z - x|, the larger of its values at x_bar and half-way, for one may vanish by symmetry.
 
         Above d = EXACT it is measured where A has changed more for its way, by the measure of `_lipschitz`.
         """
-        alpha, far = self._alpha(), norm(self._displaced)
-        if not far > 0 or not np.isfinite(far):
-            return 0.0 if far == 0 else float("inf")
-        if not alpha > 0:
-            return float("inf")
-        if self.p.x.size <= EXACT:
-            return self._exact_size_of_M() / far
-        crude = self._change_of_A / alpha
-        t = 1.0 if self._grows_evenly else 0.5
-        return (crude if crude <= NEGLIGIBLE else self._size_of_M(t) / t) / far
+        far = norm(self._displaced)
+        xp = namespace(far, alpha)
+        sane = (far > 0) & xp.isfinite(far) & (alpha > 0)
 
-    def _exact_size_of_M(self) -> float:
+        def measure() -> Any:
+            if self.p.x.size <= EXACT:
+                return quotient(self._exact_size_of_M(alpha), far)
+            crude, t = quotient(self._change_of_A, alpha), xp.where(self._grows_evenly, 1.0, 0.5)
+            return quotient(seldom(crude > NEGLIGIBLE, lambda: self._size_of_M(t, alpha) / t, lambda: crude), far)
+
+        return either(sane, measure, lambda: xp.where((far == 0) & (alpha > 0), 0.0, xp.inf))
+
+    def _exact_size_of_M(self, alpha: Any) -> Any:
         """The larger of |M| at x_bar and twice that half-way, as 2-norms; with an iterative solver |A* - A| / alpha."""
-        direct, both = self.A.spectrum.computed, self.system.compiled(measured.whole_changes)(self.p, self._displaced)
-        M, half = np.split(np.asarray(self._inverse(both) if direct else both), 2, axis=1)
-        if not (np.isfinite(M).all() and np.isfinite(half).all()):
-            return float("nan")
-        size = max(float(np.linalg.norm(M, 2)), 2 * float(np.linalg.norm(half, 2)))
-        return size if direct else size / self._alpha()
+        direct, d = self.A.spectrum.computed, self.p.x.size
+        both = numbers(self.system.compiled(measured.whole_changes)(self.p, self._displaced))
+        both = self._inverse(both) if direct else both
+        xp = namespace(both)
+        finite = xp.isfinite(both).all()
+        both = xp.where(finite, both, 0.0)
+        size = xp.maximum(xp.linalg.norm(both[:, :d], 2), 2 * xp.linalg.norm(both[:, d:], 2))
+        return xp.where(finite, size if direct else quotient(size, alpha), xp.nan)
 
-    def _size_of_M(self, t: float) -> float:
+    def _size_of_M(self, t: Any, alpha: Any) -> Any:
         """|A^-1 (A(x + t e) - A(x))|; with an iterative solver |A(x + t e) - A(x)| / alpha."""
         change, change_t = map(self.system.compiled, (measured.change_of_A, measured.change_of_At))
         direct, e = self.A.spectrum.computed, t * self._displaced
-        u, size = probes(6, self.p.x.size), 0.0
+        xp = namespace(e)
+        u, size = probes(6, self.p.x.size), xp.zeros(())
         for _ in range(POWER_STEPS):
-            u = u / np.maximum(np.linalg.norm(u, axis=0, keepdims=True), np.finfo(u.dtype).tiny)
-            image = change(self.p, e, u)
-            u = np.asarray(self._inverse(image) if direct else image)
-            size = float(np.max(np.linalg.norm(u, axis=0)))
-            u = np.asarray(change_t(self.p, e, self._inverse(u, transpose=True) if direct else u))
-        return FROM_BELOW * (size if direct else size / self._alpha())
+            u = u / xp.maximum(xp.linalg.norm(u, axis=0, keepdims=True), np.finfo(float).tiny)
+            image = numbers(change(self.p, e, u))
+            u = self._inverse(image) if direct else image
+            size = xp.max(xp.linalg.norm(u, axis=0))
+            u = numbers(change_t(self.p, e, self._inverse(u, transpose=True) if direct else u))
+        return FROM_BELOW * (size if direct else quotient(size, alpha))
 
     @property
-    def proved(self) -> bool:
+    def proved(self) -> Any:
         """True where the bound of an unknown rests on constants that are proved, or computed by a factorisation."""
         return proves(self.constants, direct=self.A.spectrum.computed)
 
     @property
-    def available(self) -> bool:
+    def available(self) -> Any:
         """A root exists nearby, so that there is something to be near to."""
-        return bool(np.isfinite(self.certificate.radius))
+        return namespace(self.lengths.radius).isfinite(self.lengths.radius)
 
     @property
-    def inflation(self) -> float:
+    def inflation(self) -> Any:
         """What the first order leaves, relative to it: q / (1 - q) for the change of A, and the share of x* - x_bar."""
-        far = norm(self.error)
-        share = self._rest / far if far > 0 else 0.0
-        return self.q / (1.0 - self.q) + share if self.q < 1.0 else float("nan")
+        xp = namespace(self.q)
+        share = quotient(self._rest, norm(self.error))
+        return xp.where(self.q < 1.0, quotient(self.q, 1.0 - self.q) + share, xp.nan)
+
+
+def certificate(found: Lengths, spectrum: Spectrum, constants: Constants, margin: Any) -> Certificate:
+    """The record of what was found, with where each number comes from."""
+    source = "computed" if spectrum.computed else "estimated"
+    provenance = dict.fromkeys(("sigma_min", "sigma_max", "kappa"), source)
+    provenance |= {"step": "computed", "margin": "computed", "h": "estimated", "gamma": "estimated", "beta": "estimated"}
+    provenance["alpha"] = "proved" if found.by_alpha else source
+    provenance["norm_B"] = "estimated"
+    if constants.beta is not None:
+        provenance["beta"] = "proved"
+    if constants.gamma is not None:
+        provenance["gamma"] = provenance["h"] = "proved"
+    provenance["radius"] = provenance["h"]
+    provenance["lipschitz"] = "proved" if {provenance[name] for name in ("alpha", "beta", "gamma")} == {"proved"} else "estimated"
+    return Certificate(
+        sigma_min=float(spectrum.sigma_min),
+        sigma_max=float(spectrum.sigma_max),
+        kappa=float(spectrum.kappa),
+        alpha=float(found.alpha),
+        beta=float(found.beta),
+        gamma=float(found.gamma),
+        norm_B=float(found.norm_B),
+        lipschitz=float(found.lipschitz),
+        step=float(found.step),
+        h=float(found.h),
+        radius=float(found.radius),
+        margin=float(margin),
+        provenance=provenance,
+    )
 
 
 def probes(seed: int, size: int) -> FloatArray:
@@ -261,11 +304,11 @@ def probes(seed: int, size: int) -> FloatArray:
     return np.random.default_rng(seed).normal(size=(size, PROBES))
 
 
-def norm(vector: Any) -> float:
+def norm(vector: Any) -> Any:
     """2-norm of a vector."""
-    return float(np.linalg.norm(np.asarray(vector)))
+    return namespace(vector).linalg.norm(numbers(vector))
 
 
-def lengths(columns: Any) -> FloatArray:
+def lengths(columns: Any) -> Any:
     """2-norm of each column."""
-    return np.asarray(np.linalg.norm(np.asarray(columns), axis=0))
+    return namespace(columns).linalg.norm(numbers(columns), axis=0)

@@ -22,7 +22,7 @@ Newton's method", Math. Program. 58, 1993.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from implicit_cli.core.implicit import Matrix, Point, System, Vector
 from implicit_cli.core.linear import LinearSolver
+from implicit_cli.core.traceable import namespace, numbers
 from implicit_cli.status import Status
 
 Linearise = Callable[[Point], LinearSolver]
@@ -257,12 +258,12 @@ class _Search:
 class Kinks(NamedTuple):
     """Whether F has a kink at a point, which outputs (m,) have one, and whether the point is on the edge of where F is defined."""
 
-    in_F: bool
+    in_F: Any
     in_g: NDArray[np.bool_]
-    edge: bool
+    edge: Any
 
 
-def kinks(system: System, p: Point, *, radius: float, loose: NDArray[np.bool_] | None = None) -> Kinks:
+def kinks(system: System, p: Point, *, radius: Any, loose: NDArray[np.bool_] | None = None) -> Kinks:
     """Look for kinks that nobody declared: derivatives of F and g that jump where x and theta move by next to nothing.
 
     A kink through p has another piece on one of two opposite sides, so a random displacement and its opposite find it with
@@ -272,22 +273,22 @@ def kinks(system: System, p: Point, *, radius: float, loose: NDArray[np.bool_] |
     Unknowns that are `loose` (d,), which nothing holds, may touch others without a force: such a contact holds nothing, and rows of
     F that it reaches are left out.
     """
-    eps = float(jnp.finfo(p.x.dtype).eps)
-    size = max(radius, 4.0 * eps * float(np.linalg.norm(np.asarray(p.x))), eps)
+    eps, xp = float(jnp.finfo(p.x.dtype).eps), namespace(p.x)
+    size = xp.maximum(xp.maximum(radius, 4.0 * eps * xp.linalg.norm(numbers(p.x))), eps)
     # at x, then a longer displacement and its opposite, then a shorter one and its opposite
     loose = loose if loose is not None and loose.any() else None
-    on_F, on_g, by_loose = map(np.asarray, system.compiled(_displaced_derivatives)(p, size, loose))
+    on_F, on_g, by_loose = map(numbers, system.compiled(_displaced_derivatives)(p, size, loose))
 
-    def jumps(found: NDArray[np.float64]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    def jumps(found: Any) -> tuple[Any, Any]:
         base = found[0]
-        far, near = (np.max(np.abs(both - base), axis=0, initial=0.0) for both in (found[1:3], found[3:5]))
-        scale = np.max(np.abs(base), initial=0.0) + np.max(far, initial=0.0, where=np.isfinite(far))
-        return (near > JUMP * scale) & (near > 0.5 * far), np.isfinite(base) & ~np.isfinite(near)
+        far, near = (xp.max(xp.abs(both - base), axis=0, initial=0.0) for both in (found[1:3], found[3:5]))
+        scale = xp.max(xp.abs(base), initial=0.0) + xp.max(xp.where(xp.isfinite(far), far, 0.0), initial=0.0)
+        return (near > JUMP * scale) & (near > 0.5 * far), xp.isfinite(base) & ~xp.isfinite(near)
 
     (in_F, edge), (in_g, edge_of_g) = jumps(on_F), jumps(on_g)
     if loose is not None:
         in_F = in_F & ~(by_loose != 0).any(axis=0)
-    return Kinks(bool(in_F.any()), in_g | edge_of_g, bool(edge.any()))
+    return Kinks(in_F.any(), in_g | edge_of_g, edge.any())
 
 
 def _displaced_derivatives(system: System, p: Point, size: float, loose: Vector | None) -> tuple[Matrix, Matrix, Matrix]:

@@ -3,7 +3,19 @@
 from implicit_cli.engine.bind import BoundProblem, bind
 from implicit_cli.engine.case import differentiate_at, run_case
 from implicit_cli.engine.plan import Plan, make_plan
+from implicit_cli.engine.sweep import Cases, run_cases
 from implicit_cli.engine.vectors import Vectors
 from implicit_cli.engine.verification import verify_case
 
-__all__ = ["BoundProblem", "Plan", "Vectors", "bind", "differentiate_at", "make_plan", "run_case", "verify_case"]
+__all__ = [
+    "BoundProblem",
+    "Cases",
+    "Plan",
+    "Vectors",
+    "bind",
+    "differentiate_at",
+    "make_plan",
+    "run_case",
+    "run_cases",
+    "verify_case",
+]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
+from numpy.typing import NDArray
 
 from implicit_cli.engine.asked import Direction, asked_for
 from implicit_cli.engine.faults import Faults, Keys
@@ -119,16 +120,22 @@ def _parameter(quantity: Parameter, value: LoadedValue | None, shape: tuple[int,
     else:
         faults.add(("parameters",), f"'{quantity.name}' is missing: {describe(quantity)}")
         return np.zeros(shape)
-    low, high = quantity.bounds
-    outside = np.zeros(shape, dtype=bool)
-    if low is not None:
-        outside |= array < low
-    if high is not None:
-        outside |= array > high
-    if outside.any():
-        at = "" if not shape else f" at {[int(i) for i in np.argwhere(outside)[0]]}"
-        faults.add(("parameters", quantity.name), f"found {array[outside].flat[0]:g}{at}, allowed: {_bounds_text(quantity)}")
+    beyond = outside(quantity, array)
+    if beyond.any():
+        at = "" if not shape else f" at {[int(i) for i in np.argwhere(beyond)[0]]}"
+        faults.add(("parameters", quantity.name), f"found {array[beyond].flat[0]:g}{at}, allowed: {bounds_text(quantity)}")
     return array
+
+
+def outside(quantity: Quantity, array: Array) -> NDArray[np.bool_]:
+    """Which entries of a value are beyond the declared bounds of its quantity."""
+    low, high = quantity.bounds
+    beyond = np.zeros(array.shape, dtype=bool)
+    if low is not None:
+        beyond |= array < low
+    if high is not None:
+        beyond |= array > high
+    return beyond
 
 
 def _transforms(loaded: LoadedSpec, cls: type[Problem], theta: Mapping[str, Array], faults: Faults) -> dict[str, str]:
@@ -185,6 +192,7 @@ def check_declarations(problem: Problem) -> None:
         raise PluginError(f"{cls.__name__} declares no Unknown: there is nothing to solve for")
 
 
-def _bounds_text(quantity: Quantity) -> str:
+def bounds_text(quantity: Quantity) -> str:
+    """Its declared bounds in words."""
     low, high = quantity.bounds
     return f"at least {low:g}" if high is None else f"at most {high:g}" if low is None else f"{low:g} to {high:g}"

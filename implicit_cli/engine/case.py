@@ -277,6 +277,7 @@ def _recorded(vectors: Vectors, plan: Plan, found: Found, done: Done, watch: Sto
         certificate=done.certifier.certificate,
         method=done.method,
         bounds=_bounds(vectors, done),
+        accuracy=done.reached.relative,
         null_space=NullSpace(
             degeneracy.nullity,
             degeneracy.gauges,
@@ -339,6 +340,21 @@ def _unsolved(vectors: Vectors, plan: Plan, found: Found, watch: Stopwatch, iden
     """A case whose solver met NaN or infinity: its story is kept, there is nothing to differentiate."""
     solution = found.solution
     status, message = verdict(Status.NOT_FINITE, f"{solution.name} after {solution.steps} steps")
+    return _without_products(vectors, plan, found, watch, identity, status, message)
+
+
+def failed(vectors: Vectors, plan: Plan, error: Exception, *, identity: str) -> CaseResult:
+    """A case in which the problem's own code, or the device, raised an error: nothing is known of it."""
+    first = next(iter(str(error).strip().splitlines()), "")
+    status, message = verdict(Status.CRASHED, f"{type(error).__name__}{': ' if first else ''}{first}")
+    nothing = Solution(jnp.full(vectors.x.size, jnp.nan), Status.CRASHED, np.zeros(0), plan.solver)
+    found = Found(Point(nothing.x, vectors.start, vectors.data), nothing, np.nan)
+    return _without_products(vectors, plan, found, Stopwatch(), identity, status, message)
+
+
+def _without_products(
+    vectors: Vectors, plan: Plan, found: Found, watch: Stopwatch, identity: str, status: Status, message: str
+) -> CaseResult:
     return _record(
         vectors,
         plan,

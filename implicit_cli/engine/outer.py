@@ -6,7 +6,6 @@ the targets among its data. So one adjoint solve gives the gradient in either fo
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -61,7 +60,7 @@ class Objective:
         given = replace(given, of=(self.name,), directions=(direction,))
         # F and g are those of a run where parameters and outputs are: then the programs are, too
         self._shares = given.problem is bound.problem and given.wrt == bound.wrt
-        self._given, self.vectors = vectors, _with_bound(vectors, given) if self._shares else Vectors(given)
+        self._given, self.vectors = vectors, vectors.moved(given) if self._shares else Vectors(given)
         self.plan = replace(make_plan(loaded, self.vectors), method="implicit", one_sided=False)
         self.limits = section.limits
         self.settings = self._settings()
@@ -117,7 +116,7 @@ class Objective:
 
     def _moved(self, vectors: Vectors, point: FloatArray, x: FloatArray | None) -> Vectors:
         """Vectors at another lambda, with the programs that are compiled already."""
-        moved = _with_bound(vectors, self._bound_at(vectors.bound, point, x), single=self.plan.single)
+        moved = vectors.moved(self._bound_at(vectors.bound, point, x), single=self.plan.single)
         moved.start = jnp.asarray(point)
         return moved
 
@@ -268,14 +267,6 @@ class _Section:
     @property
     def _cls(self) -> str:
         return type(self.bound.problem).__name__
-
-
-def _with_bound(vectors: Vectors, bound: BoundProblem, *, single: bool = False) -> Vectors:
-    """The same vectors with other values or other products asked for: names and shapes stay, and so do the programs."""
-    _ = vectors.at, vectors.natural, vectors.single if single else None  # made once, before the copy
-    other = copy.copy(vectors)
-    other.bound = bound
-    return other
 
 
 def _with_targets(bound: BoundProblem, targets: Mapping[str, Array], weights: Mapping[str, Array]) -> tuple[str, BoundProblem]:

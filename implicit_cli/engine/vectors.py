@@ -5,6 +5,7 @@ Parameters that are not differentiated travel with the data, so that they too ar
 
 from __future__ import annotations
 
+import copy
 from collections import namedtuple
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -22,6 +23,7 @@ from implicit_cli.core.conditions import Condition
 from implicit_cli.core.implicit import Point, System
 from implicit_cli.core.precision import float32
 from implicit_cli.core.solvers import Goal, Limits
+from implicit_cli.core.traceable import traced
 from implicit_cli.core.transforms import TRANSFORMS
 from implicit_cli.engine.bind import BoundProblem
 from implicit_cli.engine.given import Array
@@ -64,7 +66,9 @@ class Vectors:
 
     def __init__(self, bound: BoundProblem) -> None:
         problem = bound.problem
-        self.bound, self.problem = bound, problem
+        self.problem, self.bound = problem, bound
+        self.data: Any
+        self.start: jax.Array
         self.condition: Condition = problem.condition()
         self.x = Layout(bound.names(Unknown), bound.shapes)
         self.theta = Layout(bound.wrt, bound.shapes)
@@ -75,14 +79,7 @@ class Vectors:
         self._Theta = _letter("theta", bound.names(Parameter))
         self.derived = tuple(problem.declared(Derived))
         self._Data = _letter("data", (*bound.names(Data), *self.derived))
-        self.data: Any = (
-            self._Data(**{name: jnp.asarray(value) for name, value in bound.data.items()}, **dict.fromkeys(self.derived)),
-            {name: jnp.asarray(value) for name, value in bound.parameters.items() if name not in bound.wrt},
-        )
-        self.start = jnp.concatenate(
-            [jnp.ravel(self._transforms[name].to_lambda(jnp.asarray(bound.parameters[name]))) for name in bound.wrt]
-            or [jnp.zeros(0)]
-        )
+        self._take(bound, {}, dict.fromkeys(self.derived))
         if self.derived:
             self.data = self.refreshed(Point(self.initial(0), self.start, self.data)).data
         self._check()
@@ -90,6 +87,39 @@ class Vectors:
         self.goal = self._goal()
         self.entries = self._entries if self.condition.entries is not None else None
         self.precondition = self._precondition if self.condition.precondition is not None else None
+
+    def _take(self, bound: BoundProblem, known: Mapping[int, jax.Array], derived: Mapping[str, Any]) -> None:
+        """The values of a bound problem as arrays of the device; some are there already, `known` by their identity."""
+
+        def there(value: Array) -> jax.Array:
+            found = known.get(id(value))
+            return jnp.asarray(value) if found is None else found
+
+        self.bound = bound
+        named = {name: there(value) for name, value in bound.data.items()}
+        still = {name: there(value) for name, value in bound.parameters.items() if name not in bound.wrt}
+        self.data = (self._Data(**named, **derived), still)
+        self.start = jnp.concatenate(
+            [jnp.ravel(self._transforms[name].to_lambda(jnp.asarray(bound.parameters[name]))) for name in bound.wrt]
+            or [jnp.zeros(0)]
+        )
+
+    def moved(self, bound: BoundProblem, *, single: bool = False) -> Vectors:
+        """The same problem at other values: names and shapes stay, so do the compiled programs, and those in float32 if `single`.
+
+        What the problem derives from x is that of before, until a solver finds it anew.
+        """
+        # made once, before the copy
+        _ = self.at, self.natural, self.margin
+        other = copy.copy(self)
+        data, still = self.data
+        before = {**self.bound.data, **self.bound.parameters}
+        there = {id(before[name]): value for name, value in {**data._asdict(), **still}.items() if name in before}
+        other._take(bound, there, {name: getattr(data, name) for name in self.derived})
+        if single:
+            with float32():
+                other.__dict__["single"] = self.single.moved(bound)
+        return other
 
     @cached_property
     def natural(self) -> System:
@@ -134,17 +164,22 @@ class Vectors:
 
     def initial(self, seed: int) -> jax.Array:
         """Initial guess: the spec's, else the problem's, else the declared fill value."""
-        _, theta, data = self.at(Point(jnp.zeros(self.x.size), self.start, self.data))
+        return self.guess(self.start, self.data, seed, self.bound.initial)
+
+    def guess(self, theta: jax.Array, data: Any, seed: Any, given: Mapping[str, Any]) -> jax.Array:
+        """`initial` at other values, with `given` as the spec's; its arguments may be traced."""
+        p = Point(jnp.zeros(self.x.size), theta, data)
+        _, named, inputs = self.arguments(p) if traced(theta, *jax.tree.leaves(data)) else self.at(p)
         declared = self.problem.declared(Unknown)
         guess: dict[str, Any] = {name: np.full(self.x.shapes[name], declared[name].initial) for name in self.x.names}
-        own = dict(self.problem.initial(theta, data, jax.random.key(seed)))
+        own = dict(self.problem.initial(named, inputs, jax.random.key(seed)))
         for name, value in own.items():
             if name not in guess or jnp.shape(value) != self.x.shapes[name]:
                 raise PluginError(
                     f"{type(self.problem).__name__}.initial: '{name}' has shape {jnp.shape(value)}, "
                     f"declared: {self.x.shapes.get(name, 'no such unknown')}"
                 )
-        return self.x.join(guess | own | dict(self.bound.initial))
+        return self.x.join(guess | own | dict(given))
 
     def refreshed(self, p: Point) -> Point:
         """p with what the problem derives from x found anew."""

@@ -1,19 +1,33 @@
-"""Specs and their inputs: YAML and HDF5 become frozen models and NumPy arrays. Imports neither JAX nor h5py."""
+"""Specs and their inputs: YAML, HDF5 and CSV become frozen models and NumPy arrays. Imports neither JAX nor h5py."""
 
 from typing import Any
 
+from implicit_cli.spec.axes import AxisSpec, DistributionSpec, LevelsSpec
 from implicit_cli.spec.directions import NAMES as DIRECTION_OPTIONS
 from implicit_cli.spec.directions import read_directions, stored_spec
 from implicit_cli.spec.grammar import DirectionSpec, HessianSpec, JacobianSpec
 from implicit_cli.spec.load import LoadedSpec, load_spec
-from implicit_cli.spec.model import LinearSpec, OuterSpec, RandomSpec, RunSpec, SensitivitySpec, SolverSpec, StructureSpec
-from implicit_cli.spec.values import LoadedValue, read_value
+from implicit_cli.spec.model import (
+    LinearSpec,
+    OuterSpec,
+    RandomSpec,
+    RunSpec,
+    SensitivitySpec,
+    SolverSpec,
+    StructureSpec,
+    SweepSpec,
+)
+from implicit_cli.spec.targets import split_target
+from implicit_cli.spec.values import LoadedValue, read_axis, read_value
 
 __all__ = [
     "DIRECTION_OPTIONS",
+    "AxisSpec",
     "DirectionSpec",
+    "DistributionSpec",
     "HessianSpec",
     "JacobianSpec",
+    "LevelsSpec",
     "LinearSpec",
     "LoadedSpec",
     "LoadedValue",
@@ -23,10 +37,13 @@ __all__ = [
     "SensitivitySpec",
     "SolverSpec",
     "StructureSpec",
+    "SweepSpec",
     "json_schema",
     "load_spec",
+    "read_axis",
     "read_directions",
     "read_value",
+    "split_target",
     "stored_spec",
 ]
 

@@ -27,6 +27,7 @@ from implicit_cli.spec.fields import (
 from implicit_cli.spec.grammar import DirectionSpec, HessianSpec, JacobianSpec, ProductSpec
 from implicit_cli.spec.outer import OuterSpec
 from implicit_cli.spec.structure import RandomSpec, StructureSpec
+from implicit_cli.spec.sweep import SweepSpec
 
 Solver = Literal[
     "auto",
@@ -188,6 +189,9 @@ class RunSpec(Strict):
     solver: SolverSpec = Field(default_factory=SolverSpec, description="how the problem is solved")
     sensitivity: SensitivitySpec = Field(default_factory=SensitivitySpec, description="which derivatives, and how well")
     outer: OuterSpec | None = Field(default=None, description="what `implicit optimize` minimises or maximises, and how")
+    sweep: SweepSpec | None = Field(
+        default=None, description="what varies from case to case in a sweep, and how the cases are chosen"
+    )
 
     @model_validator(mode="after")
     def _refines_float32(self) -> RunSpec:
@@ -223,4 +227,5 @@ __all__ = [
     "SensitivitySpec",
     "SolverSpec",
     "StructureSpec",
+    "SweepSpec",
 ]

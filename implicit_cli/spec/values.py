@@ -1,4 +1,4 @@
-"""From a value of the spec to a checked NumPy array: numbers and nested lists as they stand, references from their HDF5 files."""
+"""From a value of the spec to a checked NumPy array: numbers and nested lists as they stand, references from their files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from implicit_cli.errors import InputError
-from implicit_cli.spec import reference
+from implicit_cli.spec import reference, table
+from implicit_cli.spec.axes import AxisSpec
 from implicit_cli.spec.grammar import split_reference
 from implicit_cli.spec.load import LoadedSpec
 from implicit_cli.spec.words import Keys, found
@@ -32,7 +33,8 @@ class LoadedValue:
 
 
 def read_value(loaded: LoadedSpec, keys: Keys, value: Any) -> LoadedValue:
-    """The array behind `value`, which stands at `keys` of the spec. Under `labels` texts are read, elsewhere numbers.
+    """The array behind `value`, which stands at `keys` of the spec. Under `labels` texts are read, elsewhere numbers;
+    under `sweep` a text may also name a column of a CSV file.
 
     Raises InputError, with the place in the spec and in the HDF5 file, for what is missing, ragged, empty, not finite, too large
     or of another kind; EnvironmentProblem where the system does not let us read.
@@ -46,6 +48,10 @@ def read_value(loaded: LoadedSpec, keys: Keys, value: Any) -> LoadedValue:
         _check(array, lambda index: loaded.at(*keys, *index), text=text)
         return LoadedValue(array, unit)
     place = loaded.at(*keys)
+    if keys[0] == "sweep" and (column := table.split_column(value)) is not None:
+        array = table.read(loaded.folder / column[0], column[0], column[1], place=place)
+        array.flags.writeable = False
+        return LoadedValue(array, unit, os.fspath(value))
     parts = split_reference(value)
     if parts is None:
         raise InputError(f"{place}: found {found(value)}, allowed: 'file.h5:/path'")
@@ -54,6 +60,29 @@ def read_value(loaded: LoadedSpec, keys: Keys, value: Any) -> LoadedValue:
         raise InputError(f"{place}: {value}: found units '{units}' in the file, allowed: '{unit}', as the spec says")
     _check(array, lambda _: f"{place}: {value}", text=text)
     return LoadedValue(array, unit if unit is not None else units, os.fspath(value))
+
+
+def read_axis(loaded: LoadedSpec, target: str) -> tuple[LoadedValue, ...]:
+    """The arrays that the axis of `target` under `sweep.over` is given.
+
+    The levels (L, *shape) of a list or a reference are one array, as many values as its first axis is long; of any other axis each
+    argument is one, in the order of its rule. Raises as `read_value` does.
+    """
+    assert loaded.model.sweep is not None
+    axis: AxisSpec = loaded.model.sweep.over[target]
+    keys: Keys = ("sweep", "over", target)
+    match axis.kind:
+        case "list":
+            return (read_value(loaded, keys, axis.arguments),)
+        case "reference":
+            value = read_value(loaded, keys, axis.arguments[0])
+            if not value.array.ndim:
+                raise InputError(
+                    f"{loaded.at(*keys)}: {value.origin}: found a single number, allowed: a value for each entry of the first axis"
+                )
+            return (value,)
+        case kind:
+            return tuple(read_value(loaded, (*keys, kind, index), part) for index, part in enumerate(axis.arguments))
 
 
 def _numbers(loaded: LoadedSpec, keys: Keys, value: Any) -> NDArray[Any]:

@@ -3,10 +3,13 @@
 from implicit_cli.store.arrays import ResultArrays, StoredArray, opened_arrays
 from implicit_cli.store.atomic import check_output, replace_file
 from implicit_cli.store.checkpoint import Checkpoint
+from implicit_cli.store.merge import MergeReport, merge
 from implicit_cli.store.outer import write_optimised
+from implicit_cli.store.overview import CaseRow, Overview, read_overview
+from implicit_cli.store.parts import Parts
 from implicit_cli.store.read import read_summary, summarise
 from implicit_cli.store.scratch import Scratch
-from implicit_cli.store.stored import StoredCase, read_stored
+from implicit_cli.store.stored import Outcomes, StoredCase, read_outcomes, read_stored
 from implicit_cli.store.summary import (
     CaseSummary,
     ConstantSummary,
@@ -23,12 +26,17 @@ from implicit_cli.store.verify import labelled, read_claims, write_verification
 from implicit_cli.store.write import write_result
 
 __all__ = [
+    "CaseRow",
     "CaseSummary",
     "Checkpoint",
     "ConstantSummary",
     "EntrySummary",
     "LinearSummary",
+    "MergeReport",
     "NullSpaceSummary",
+    "Outcomes",
+    "Overview",
+    "Parts",
     "ProductSummary",
     "QuantitySummary",
     "ResultArrays",
@@ -40,8 +48,11 @@ __all__ = [
     "UndeterminedSummary",
     "check_output",
     "labelled",
+    "merge",
     "opened_arrays",
     "read_claims",
+    "read_outcomes",
+    "read_overview",
     "read_stored",
     "read_summary",
     "replace_file",

@@ -10,7 +10,7 @@ import io
 import json
 import time
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,12 @@ from implicit_cli.errors import EnvironmentProblem, InputError
 from implicit_cli.outer import Evaluation, Stored
 from implicit_cli.status import Status
 from implicit_cli.store.atomic import check_output, reason, replace_file
+from implicit_cli.store.identity import NAMED, differences
 
 VERSION = 1
 PAUSE = 2.0
 """Seconds between two writings, at least; what falls between is written with the next one, or when the loop ends."""
 ARRAYS = ("point", "gradient")
-NAMED = 5
-"""Differences that a refusal tells, at most."""
 _CURE = "go on with what it belongs to, or remove the file to start anew"
 
 
@@ -54,8 +53,8 @@ class Checkpoint:
                 arrays = {name: file[name] for name in file.files if name != "header"}
             if version > VERSION:
                 raise InputError(f"{self.path}: version {version}, this implicit-cli reads up to {VERSION}: {_CURE}")
-            if differences := list(_differences(identity, self.identity)):
-                raise InputError([f"{self.path}: belongs to another run: {text}" for text in (*differences[:NAMED], _CURE)])
+            if different := list(differences(identity, self.identity)):
+                raise InputError([f"{self.path}: belongs to another run: {text}" for text in (*different[:NAMED], _CURE)])
             return _unpacked(header, arrays)
         except (zipfile.BadZipFile, KeyError, ValueError, TypeError, EOFError, OSError) as error:
             raise InputError(f"{self.path}: damaged, or no file of `implicit optimize`: remove it to start anew") from error
@@ -95,17 +94,3 @@ def _unpacked(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any, An
     rows = zip(*columns.values(), strict=True)
     solutions = {int(name.removeprefix("solution_")): x for name, x in arrays.items() if name.startswith("solution_")}
     return Stored(tuple(Evaluation(**dict(zip(columns, row, strict=True))) for row in rows), solutions)
-
-
-def _differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
-    """What differs, a line each: `parameters.penalty: found 0.2, it was 0.1`."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in dict.fromkeys((*old, *new)):
-            yield from _differences(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))
-    elif old != new:
-        found, was = (_short(value) for value in (new, old))
-        yield f"{path}: found {found}, it was {was}" if len(found) + len(was) < 100 else f"{path} differs"
-
-
-def _short(value: Any) -> str:
-    return "nothing" if value is None else json.dumps(value, ensure_ascii=False)

@@ -24,7 +24,7 @@ _SLACK = 4096
 
 _NAMED = 5
 _UNREADABLE = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, OverflowError)
-_CURE = "run again, or restore the file from a copy"
+CURE = "run again, or restore the file from a copy"
 
 
 @contextmanager
@@ -44,19 +44,19 @@ def opened(path: Path) -> Iterator[h5py.File]:
     with stream:
         marked, whole = _checksum(stream)
         if marked and not whole:
-            raise InputError(f"{path}: {_damage(path)}; {_CURE}")
+            raise InputError(f"{path}: {_damage(path)}; {CURE}")
         try:
             file = h5py.File(stream, "r")
         except _UNREADABLE as error:
-            raise InputError(f"{path}: damaged or cut short, the HDF5 library cannot open it; {_CURE}") from error
+            raise InputError(f"{path}: damaged or cut short, the HDF5 library cannot open it; {CURE}") from error
         with file:
             try:
                 _check_format(path, file)
                 if not marked:
-                    raise InputError(f"{path}: damaged, its checksum is lost; {_CURE}")
+                    raise InputError(f"{path}: damaged, its checksum is lost; {CURE}")
                 _check_tree(path, file)
             except _UNREADABLE as error:
-                raise InputError(f"{path}: damaged, its structure cannot be read; {_CURE}") from error
+                raise InputError(f"{path}: damaged, its structure cannot be read; {CURE}") from error
             try:
                 yield file
             except (KeyError, OSError, ValueError) as error:

@@ -22,6 +22,7 @@ import numpy as np
 from implicit_cli.result import Array
 from implicit_cli.store import layout
 from implicit_cli.store.scratch import release
+from implicit_cli.store.texts import clean, create_texts
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -217,7 +218,7 @@ def _describe(group: h5py.Group, path: str, attributes: Mapping[str, Any]) -> No
     group.attrs["encoding-type"] = layout.encoding(path)
     group.attrs["encoding-version"] = layout.ENCODING_VERSION
     for name, value in attributes.items():
-        group.attrs[name] = _clean(value) if isinstance(value, str) else value
+        group.attrs[name] = clean(value) if isinstance(value, str) else value
 
 
 def _write(file: h5py.File, dataset: _Dataset) -> h5py.Dataset:
@@ -235,7 +236,7 @@ def _annotate(node: h5py.Dataset, dataset: _Dataset, scales: Mapping[Dimension, 
     for axis, dimension in enumerate(dataset.dimensions):
         node.dims[axis].attach_scale(scales[dimension])
     for key, value in dataset.attributes.items():
-        node.attrs[key] = _clean(value) if isinstance(value, str) else value
+        node.attrs[key] = clean(value) if isinstance(value, str) else value
 
 
 def _reserve(group: h5py.Group, name: str, value: Array) -> h5py.Dataset:
@@ -250,9 +251,7 @@ def _reserve(group: h5py.Group, name: str, value: Array) -> h5py.Dataset:
 
 def _create(group: h5py.Group, name: str, value: Array) -> h5py.Dataset:
     if value.dtype.kind in "OUS":
-        # A checksum filter would see pointers only: text is guarded by the checksum of the whole file.
-        texts = np.array([_clean(item) for item in value.ravel()], object).reshape(value.shape)
-        return group.create_dataset(name, data=texts, dtype=h5py.string_dtype())
+        return create_texts(group, name, value)
     value = value.astype(value.dtype.newbyteorder("="), copy=False)
     if value.ndim == 0 or value.size == 0:
         return group.create_dataset(name, data=value)
@@ -267,16 +266,10 @@ def _create(group: h5py.Group, name: str, value: Array) -> h5py.Dataset:
     )
 
 
-def _chunks(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
-    """Blocks of at most 1 MiB that are contiguous in memory: the leading axes are cut first."""
+def _chunks(shape: tuple[int, ...], itemsize: int, most: int = _CHUNK_BYTES) -> tuple[int, ...]:
+    """Blocks of at most `most` bytes that are contiguous in memory: the leading axes are cut first."""
     chunks = list(shape)
     for axis in range(len(chunks)):
-        while chunks[axis] > 1 and np.prod(chunks, dtype=float) * itemsize > _CHUNK_BYTES:
+        while chunks[axis] > 1 and np.prod(chunks, dtype=float) * itemsize > most:
             chunks[axis] = -(-chunks[axis] // 2)
     return tuple(chunks)
-
-
-def _clean(value: Any) -> str:
-    """Text that HDF5 can hold: no lone surrogates, no NUL."""
-    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")

@@ -40,6 +40,7 @@ INPUTS = "inputs"
 CASES = "cases"
 PARAMETERS = "cases/parameters"
 SECONDS = "cases/seconds"
+SWEPT = "cases/swept"
 SOLUTION = "solution"
 OUTPUTS = "outputs"
 CERTIFICATE = "certificate"
@@ -78,6 +79,7 @@ ENCODINGS = {
     CASES: "cases",
     PARAMETERS: "quantities",
     SECONDS: "seconds",
+    SWEPT: "quantities",
     SOLUTION: "quantities",
     OUTPUTS: "quantities",
     "sensitivity": "jacobian",

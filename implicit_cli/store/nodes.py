@@ -42,7 +42,7 @@ def text(node: h5py.Dataset) -> str:
 
 def texts(node: h5py.Dataset) -> list[str]:
     """The strings of a one-dimensional array."""
-    return [str(entry) for entry in node.asstr()[()]]
+    return list(node.asstr()[()].tolist())
 
 
 def scale(node: h5py.Dataset, axis: int) -> h5py.Dataset:

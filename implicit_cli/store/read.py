@@ -17,6 +17,7 @@ from implicit_cli.store import layout
 from implicit_cli.store.guard import opened
 from implicit_cli.store.nodes import labels, members, norm, outcome, scale, text, texts
 from implicit_cli.store.products import read_products
+from implicit_cli.store.stored import chosen
 from implicit_cli.store.summary import (
     CaseSummary,
     ConstantSummary,
@@ -36,14 +37,18 @@ _SMALL = 16
 """Arrays of up to so many entries are shown entry by entry."""
 
 
-def read_summary(path: Path, entries: int = 10) -> Summary:
-    """What a result file holds, case by case, with the `entries` largest numbers of every product.
+def read_summary(path: Path, entries: int = 10, *, case: str | None = None) -> Summary:
+    """What a result file holds, case by case or of one `case`, with the `entries` largest numbers of every product.
 
-    Raises InputError (one line) for a file that is missing, not HDF5, not a result, of a newer format, incomplete or damaged;
-    EnvironmentProblem where it may not be read.
+    Raises InputError (one line) for a file that is missing, not HDF5, not a result, of a newer format, incomplete or damaged, and
+    for a case that it lacks; EnvironmentProblem where it may not be read.
     """
     with opened(path) as file:
-        return _summary(file, str(path), entries)
+        found = _summary(file, str(path), entries)
+    if case is None:
+        return found
+    ids = [one.id for one in found.cases]
+    return dataclasses.replace(found, cases=(found.cases[ids.index(chosen(path, ids, case))],))
 
 
 def summarise(header: Header, cases: Sequence[CaseResult], entries: int = 10) -> Summary:

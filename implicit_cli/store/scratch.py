@@ -7,8 +7,10 @@ import mmap
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from implicit_cli.errors import EnvironmentProblem
 from implicit_cli.result import Array
@@ -22,18 +24,18 @@ class Scratch:
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
-        self._arrays: list[np.memmap[tuple[int, ...], np.dtype[np.float64]]] = []
+        self._arrays: list[np.memmap[tuple[int, ...], np.dtype[Any]]] = []
 
-    def allocate(self, shape: tuple[int, ...]) -> Array:
-        """A new array of float64; raises EnvironmentProblem (one line) where there is no space for it.
+    def allocate(self, shape: tuple[int, ...], dtype: DTypeLike = np.float64) -> Array:
+        """A new array, of float64 unless told otherwise; raises EnvironmentProblem (one line) where there is no space for it.
 
         All of its space is taken now: where it ran out later, a write through the map would kill the process.
         """
         folder = next(parent for parent in self.path.absolute().parents if parent.exists())
         try:
             with tempfile.TemporaryFile(dir=folder) as file:
-                _reserve(file.fileno(), 8 * int(np.prod(shape, dtype=np.int64)))
-                array = np.memmap(file, np.float64, "r+", shape=shape)
+                _reserve(file.fileno(), np.dtype(dtype).itemsize * int(np.prod(shape, dtype=np.int64)))
+                array: np.memmap[Any, Any] = np.memmap(file, dtype, "r+", shape=shape)
         except OSError as error:
             raise EnvironmentProblem(f"{self.path}: cannot write the result: {reason(error)}") from error
         self._arrays.append(array)

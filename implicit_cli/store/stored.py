@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +37,28 @@ class StoredCase:
     sha256: str
 
 
+@dataclass(frozen=True)
+class Outcomes:
+    """How the cases of a result file ended, in order: ids, status codes, messages; and the file's provenance."""
+
+    ids: tuple[str, ...]
+    codes: tuple[int, ...]
+    messages: tuple[str, ...]
+    provenance: Mapping[str, str]
+
+
+def read_outcomes(path: Path) -> Outcomes:
+    """How the cases of the file ended; raises InputError for one that `read_summary` refuses."""
+    with opened(path) as file:
+        group = file[layout.CASES]
+        return Outcomes(
+            ids=tuple(texts(group["id"])),
+            codes=tuple(group["status"][()].tolist()),
+            messages=tuple(texts(group["message"])),
+            provenance={name: text(node) for name, node in members(file, layout.PROVENANCE)},
+        )
+
+
 def read_stored(path: Path, case: str | None = None) -> StoredCase:
     """The case of that id, or the only one.
 
@@ -46,28 +68,35 @@ def read_stored(path: Path, case: str | None = None) -> StoredCase:
     with opened(path) as file:
         group = file[layout.CASES]
         ids = texts(group["id"])
-        if case is None and len(ids) > 1:
-            raise InputError(f"{path}: found {len(ids)} cases, allowed with --case: {listing(ids[:12])}")
-        if case is not None and case not in ids:
-            raise InputError(f"{path}: no case '{case}', allowed: {listing(ids[:12])}{nearest(case, ids)}")
-        row = ids.index(case) if case is not None else 0
+        row = ids.index(chosen(path, ids, case))
         status = outcome(group["status"], group["status"][row])
         resolved = text(file[f"{layout.SPEC}/resolved"])
         settings = json.loads(resolved)
         labelled = [*settings.get("labels", ()), *([layout.KIND] if settings.get("structure") else [])]
+        swept = _row(file, layout.SWEPT, row)
+        inputs = {name: swept.get(name, np.asarray(node[()])) for name, node in members(file, layout.INPUTS)}
         return StoredCase(
             id=ids[row],
             status=status.label,
             good=status.good,
             spec_text=text(file[f"{layout.SPEC}/text"]),
             spec_resolved=resolved,
-            inputs={name: np.asarray(node[()]) for name, node in members(file, layout.INPUTS)},
+            inputs=inputs,
             parameters=_row(file, layout.PARAMETERS, row),
             solution=_row(file, layout.SOLUTION, row),
             labels=_labels(file, labelled),
             provenance={name: text(node) for name, node in members(file, layout.PROVENANCE)},
             sha256=bytes(file[layout.CHECKSUM][()])[-layout.CHECKSUM_LENGTH :].decode(),
         )
+
+
+def chosen(path: Path, ids: Sequence[str], case: str | None) -> str:
+    """The id that is asked for, or the only one; raises InputError for one that the file lacks, and where there are several."""
+    if case is None and len(ids) > 1:
+        raise InputError(f"{path}: found {len(ids)} cases, allowed with --case: {listing(ids[:12])}")
+    if case is not None and case not in ids:
+        raise InputError(f"{path}: no case '{case}', allowed: {listing(ids[:12])}{nearest(case, ids)}")
+    return ids[0] if case is None else case
 
 
 def _row(file: h5py.File, group: str, row: int) -> dict[str, Array]:

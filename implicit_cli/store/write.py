@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from implicit_cli import __version__
 from implicit_cli.result import Array, Bound, CaseResult, Header, LinearReport, Product, Variable
 from implicit_cli.store import layout
 from implicit_cli.store.atomic import replace_file
 from implicit_cli.store.image import Content, Dimension, Image
+from implicit_cli.store.words import joined, root_attributes, weakest, weakest_kind
 
 T = TypeVar("T")
 ProductKey = tuple[str, str, str, str, str]
-
-_WEAKEST_FIRST = ("estimated", "computed", "proved")
 
 
 def write_result(path: Path, header: Header, cases: Sequence[CaseResult]) -> None:
@@ -40,7 +38,8 @@ class _Writer:
     def __init__(self, header: Header, cases: Sequence[CaseResult]) -> None:
         ids = [case.id for case in cases]
         if not ids or len(set(ids)) < len(ids):
-            raise ValueError(f"a result needs cases with different ids, found {ids}")
+            again = next((name for name, times in Counter(ids).items() if times > 1), None)
+            raise ValueError(f"a result needs cases with different ids, found {'none' if again is None else f'{again!r} twice'}")
         self.header = header
         self.cases = cases
         self.file = Image()
@@ -61,18 +60,7 @@ class _Writer:
         self.write_diagnostics()
         for name, text in self.header.provenance.items():
             self.file.text(f"{layout.PROVENANCE}/{layout.component(name)}", text, name)
-        return self.file.finish(
-            {
-                "format": layout.FORMAT,
-                "format_version": layout.FORMAT_VERSION,
-                "complete": 1,
-                "creator": layout.CREATOR,
-                "creator_version": __version__,
-                "created": datetime.now(UTC).isoformat(timespec="seconds"),
-                "problem": self.header.problem,
-                "summary": self.header.summary,
-            }
-        )
+        return self.file.finish(root_attributes(self.header.problem, self.header.summary))
 
     # Axes
 
@@ -116,12 +104,18 @@ class _Writer:
         self.per_case("id", [case.id for case in self.cases], "identifier of the case")
         self.per_case("status", self.codes(case.status for case in self.cases), "what became of the case", **layout.status_flags())
         self.per_case("message", [case.message for case in self.cases], "cause and cure where the status is not ok")
+        accuracy = [float(case.accuracy) for case in self.cases]
+        self.file.put(f"{layout.CASES}/accuracy", accuracy, [self.case], "largest bound of a product, relative to the product")
         for stage in dict.fromkeys(stage for case in self.cases for stage in case.seconds):
             seconds = [case.seconds.get(stage, np.nan) for case in self.cases]
             self.file.put(f"{layout.SECONDS}/{layout.component(stage)}", seconds, [self.case], f"wall time: {stage}", "s")
         for variable in self.header.parameters:
             extra = {"transform": variable.transform, "wrt": layout.wrt_label(variable)}
             self.quantity(layout.PARAMETERS, variable, [case.theta.get(variable.name) for case in self.cases], **extra)
+        declared = {variable.name: variable for variable in (*self.header.data, *self.header.unknowns)}
+        for name in dict.fromkeys(name for case in self.cases for name in case.swept):
+            variable = declared.get(name, Variable(name, (), doc="seed of everything random in the case"))
+            self.quantity(layout.SWEPT, variable, [case.swept.get(name) for case in self.cases])
 
     def write_quantities(self) -> None:
         for variable in self.header.unknowns:
@@ -172,7 +166,7 @@ class _Writer:
         bound_path, status_path = layout.bound_path(*key), layout.status_path(*key)
         links = {"status": f"/{status_path}", "bound": f"/{bound_path}/bound"}
         links |= {word: text for word, text in (("of", of), ("wrt", label)) if text}
-        links["method"] = ", ".join(dict.fromkeys(case.method for case in self.cases))
+        links["method"] = joined(case.method for case in self.cases)
         values = self.stacked(path, [product.value if product else None for product in products], _sizes((*rows, *columns)))
         self.file.put(path, values, [self.case, *rows, *columns], meaning, units, **links)
 
@@ -185,11 +179,10 @@ class _Writer:
     def bound(self, path: str, bounds: Sequence[Bound | None], columns: Sequence[Dimension], units: str) -> None:
         """A bound with its parts, over the cases; NaN for a case that has none."""
         kinds = [bound.kind if bound else "bound" for bound in bounds]
-        weakest = "estimate" if "estimate" in kinds else "bound"
         for part, long_name in layout.PARTS.items():
             parts = [getattr(bound, "total" if part == "bound" else part) if bound else None for bound in bounds]
             stack = self.stacked(f"{path}/{part}", parts, _sizes(columns))
-            self.file.put(f"{path}/{part}", stack, [self.case, *columns], long_name, units, kind=weakest)
+            self.file.put(f"{path}/{part}", stack, [self.case, *columns], long_name, units, kind=weakest_kind(kinds))
         text = "bound: every constant is proved or computed; else estimate"
         self.file.put(f"{path}/kind", np.array(kinds, object), [self.case], text)
 
@@ -210,7 +203,9 @@ class _Writer:
         for quantity in dict.fromkeys(quantity for direction in directions for quantity in direction):
             path = layout.direction_path(kind, name, quantity)
             value = directions[0].get(quantity)
-            if value is None or any(not np.array_equal(other.get(quantity, np.nan), value) for other in directions):
+            parts = [direction.get(quantity, np.nan) for direction in directions]
+            # the cases of a run share one array, as a rule
+            if value is None or any(part is not value and not np.array_equal(part, value) for part in parts):
                 raise ValueError(f"/{path}: the direction differs between products")
             if kind != "vjp":
                 variable = self.parameters[quantity]
@@ -226,7 +221,7 @@ class _Writer:
             values = [float(getattr(case.certificate, name)) for case in self.cases]
             sources = [case.certificate.provenance.get(name, "not stated") for case in self.cases]
             units = length if name in ("step", "radius", "margin") else "1"
-            self.file.put(f"{layout.CERTIFICATE}/{name}", values, [self.case], meaning, units, provenance=_weakest(sources))
+            self.file.put(f"{layout.CERTIFICATE}/{name}", values, [self.case], meaning, units, provenance=weakest(sources))
             long_name = f"where {name} comes from: proved, computed or estimated"
             self.file.put(f"{layout.CERTIFICATE_PROVENANCE}/{name}", np.array(sources, object), [self.case], long_name)
         for group, variables in ((layout.SOLUTION, self.header.unknowns), (layout.OUTPUTS, self.header.outputs)):
@@ -303,16 +298,20 @@ class _Writer:
 
     def stacked(self, path: str, values: Sequence[Array | None], shape: tuple[int, ...]) -> Array:
         """One array over the cases; NaN for a case that went wrong before it had a value."""
-        rows = []
+        rows: list[Array] = []
+        nothing = np.full(shape, np.nan) if any(value is None for value in values) else np.empty(0)
         for case, value in zip(self.cases, values, strict=True):
             if value is None and case.status.good:
                 raise ValueError(f"/{path}: case '{case.id}' is {case.status.label} and has no value")
             # a mapped array stays one: it is never all in memory
-            row = np.full(shape, np.nan) if value is None else value if isinstance(value, np.memmap) else np.asarray(value)
+            row = nothing if value is None else value if isinstance(value, np.ndarray) else np.asarray(value)
             if row.shape != shape:
                 raise ValueError(f"/{path}: case '{case.id}' has shape {row.shape}, expected {shape}")
             rows.append(row)
-        return rows[0][np.newaxis] if len(rows) == 1 else np.stack(rows)
+        if len(rows) == 1:
+            return rows[0][np.newaxis]
+        # np.stack would look at each row several times
+        return np.concatenate(rows).reshape(len(rows), *shape) if shape else np.array(rows)
 
 
 def _sizes(dims: Sequence[Dimension]) -> tuple[int, ...]:
@@ -336,8 +335,3 @@ def _only(found: Iterable[T]) -> T | None:
     if len(items) > 1:
         raise ValueError(f"one linear report per direction, found {len(items)}")
     return items[0] if items else None
-
-
-def _weakest(sources: Sequence[str]) -> str:
-    """The provenance that holds for all cases: the weakest of theirs."""
-    return min(sources, key=lambda source: _WEAKEST_FIRST.index(source) if source in _WEAKEST_FIRST else -1)

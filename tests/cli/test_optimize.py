@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from implicit_cli import api
-from implicit_cli.cli import optimize as command
+from implicit_cli.cli.signals import Signals
 from implicit_cli.errors import Interrupted
 from implicit_cli.status import Status
 
@@ -314,10 +314,10 @@ def test_signals_are_left_alone_outside_of_the_main_thread():
     found = []
 
     def work():
-        with command._Signals() as signals:
-            found.append(signals.caught)
+        with Signals("this") as signals:
+            found.append(signals.stopped())
 
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert found == [None]
+    assert found == [False]

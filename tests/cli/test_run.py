@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -18,12 +19,14 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple]:
     monkeypatch.chdir(tmp_path)
     found: list[tuple] = []
 
-    def run(spec, output, *, observer, **options):
+    def run(spec, output, *, observer, stopped, **options):
+        assert not stopped()
         found.append((spec, output, options))
         observer.stage("compiling")
         observer.stage("solving")
         observer.progress(3, 1.25e-7, 1e-10)
-        return api.RunReport(output, tuple(api.CaseLine(str(n), s, s.text if s else "") for n, s in enumerate(STATUSES)), 3.21)
+        lines = tuple(api.CaseLine(str(n), s, s.text if s else "") for n, s in enumerate(STATUSES))
+        return api.RunReport(output, Counter(STATUSES), lines, 3.21)
 
     monkeypatch.setattr(api, "run", run)
     return found
@@ -35,16 +38,16 @@ STATUSES = [Status.OK, Status.PARTIAL, Status.SINGULAR]
 def test_everything_reaches_the_use_case(implicit, calls, tmp_path):
     done = implicit(
         "run", "dir/spec.yaml", "-o", "out.h5", "--set", "seed=1", "--set", "data.y=[1, 2]", "--device", "gpu:1",
-        "--allow-plugin", "--plugin", "a.py", "--plugin", "b.py",
+        "--allow-plugin", "--plugin", "a.py", "--plugin", "b.py", "--shard", "2/3",
     )  # fmt: skip
     options = {"overrides": ("seed=1", "data.y=[1, 2]"), "device": "gpu:1", "allow_plugin": True}
-    assert calls == [("dir/spec.yaml", Path("out.h5"), {**options, "plugins": (Path("a.py"), Path("b.py"))})]
+    assert calls == [("dir/spec.yaml", Path("out.h5"), {**options, "plugins": (Path("a.py"), Path("b.py")), "shard": "2/3"})]
     assert (done.code, done.out) == (1, "")
 
 
 def test_defaults(implicit, calls):
     implicit("run", "-", "-o", "out.h5")
-    assert calls == [("-", Path("out.h5"), {"overrides": (), "device": None, "allow_plugin": False, "plugins": ()})]
+    assert calls == [("-", Path("out.h5"), {"overrides": (), "device": None, "allow_plugin": False, "plugins": (), "shard": None})]
 
 
 def test_what_a_pipe_is_told(implicit, calls):

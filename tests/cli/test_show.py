@@ -6,7 +6,9 @@ import json
 import math
 import subprocess
 import sys
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import typer
 from hypothesis import given
@@ -18,11 +20,13 @@ from implicit_cli import api
 from implicit_cli.cli import show
 from implicit_cli.errors import InputError
 from implicit_cli.store import (
+    CaseRow,
     CaseSummary,
     ConstantSummary,
     EntrySummary,
     LinearSummary,
     NullSpaceSummary,
+    Overview,
     ProductSummary,
     QuantitySummary,
     SolverSummary,
@@ -173,8 +177,9 @@ Sensitivities, largest first
 
 
 def printed(capsys, monkeypatch, summary=SUMMARY, *, json=False) -> str:
-    monkeypatch.setattr(api, "show", lambda path: summary)
-    show.show("out.h5", json)
+    monkeypatch.setattr(api, "overview", lambda path: SimpleNamespace(cases=len(summary.cases)))
+    monkeypatch.setattr(api, "show", lambda path, *, case: summary)
+    show.show("out.h5", json=json)
     captured = capsys.readouterr()
     assert captured.err == ""
     return captured.out
@@ -205,8 +210,9 @@ def test_a_terminal_gets_colour(monkeypatch):
 def test_an_ascii_output(monkeypatch):
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
-    monkeypatch.setattr(api, "show", lambda path: dataclasses.replace(SUMMARY, problem="größe"))
-    show.show("out.h5", False)
+    monkeypatch.setattr(api, "overview", lambda path: SimpleNamespace(cases=1))
+    monkeypatch.setattr(api, "show", lambda path, *, case: dataclasses.replace(SUMMARY, problem="größe"))
+    show.show("out.h5")
     sys.stdout.flush()
     text = raw.getvalue().decode("ascii")
     assert text.startswith("gr??e: Ridge regression.\n")
@@ -218,14 +224,56 @@ def test_names_are_shown_as_they_are_and_cannot_steer_the_terminal(capsys, monke
     assert printed(capsys, monkeypatch, strange).startswith("[red]x[/red]?[2J?: :smile:?over\n")
 
 
-def test_many_cases_have_an_overview_and_a_few_are_shown_in_full(capsys, monkeypatch):
+def test_a_few_cases_have_a_table_and_are_shown_in_full(capsys, monkeypatch):
     failed = dataclasses.replace(CASE, status="singular", good=False, message="a fold")
-    cases = tuple(dataclasses.replace(failed if index == 2 else CASE, id=f"c{index}") for index in range(8))
+    cases = tuple(dataclasses.replace(failed if index == 2 else CASE, id=f"c{index}") for index in range(5))
     text = printed(capsys, monkeypatch, dataclasses.replace(SUMMARY, cases=cases))
-    assert "8 cases\n  case  status    seconds  message\n  c0    partial   12.6     1 rattler: w[1]\n" in text
+    assert "5 cases\n  case  status    seconds  message\n  c0    partial   12.6     1 rattler: w[1]\n" in text
     assert "  c2    singular  12.6     a fold\n" in text
     assert text.count("\nSensitivities, largest first\n") == 5
-    assert text.endswith("\n3 more cases: --json has them all\n")
+
+
+OVERVIEW = Overview(
+    path="out.h5",
+    format_version=1,
+    problem="ridge",
+    summary="Ridge regression.",
+    creator="implicit-cli 0.1.0",
+    created="2026-11-22T08:00:00+00:00",
+    cases=1200,
+    statuses={"ok": 1190, "partial": 3, "singular": 7},
+    worst=2.1e-9,
+    varied=("penalty", "a[s5]"),
+    more=2,
+    first=(CaseRow("c0", "ok", True, "", 1.0e-12, (0.1, 2.5)), CaseRow("c1", "partial", True, "a rattler", np.nan, (0.2, 2.5))),
+    failed=(CaseRow("c9", "singular", False, "a fold", np.nan, (0.3, 2.5)),),
+)
+
+
+def test_many_cases_are_counted_and_the_first_and_the_failed_ones_have_a_line(capsys, monkeypatch):
+    monkeypatch.setattr(api, "overview", lambda path: OVERVIEW)
+    show.show("out.h5")
+    assert (
+        capsys.readouterr().out
+        == """\
+ridge: Ridge regression.
+out.h5, format version 1
+written by implicit-cli 0.1.0 at 2026-11-22T08:00:00+00:00
+
+1200 cases: 1190 ok, 3 partial, 7 singular; largest bound 2.1e-9 of a product
+
+First 2
+  case  penalty  a[s5]  status     bound
+  c0        0.1    2.5  ok       1.0e-12
+  c1        0.2    2.5  partial     none
+
+Failed, 1 of 7
+  case  penalty  a[s5]  status    message
+  c9        0.3    2.5  singular  a fold
+
+--case ID shows one of them, --json has them all; 2 more values differ from case to case
+"""
+    )
 
 
 def test_a_case_without_products_or_parameters(capsys, monkeypatch):
@@ -256,22 +304,24 @@ def test_json_is_one_document_with_everything(capsys, monkeypatch):
 def test_arguments(monkeypatch):
     app, asked = typer.Typer(), []
 
-    def remember(path):
-        asked.append(path)
+    def remember(path, *, case):
+        asked.append((path.name, case))
         return SUMMARY
 
     app.command()(show.show)
     monkeypatch.setattr(api, "show", remember)
+    monkeypatch.setattr(api, "overview", lambda path: SimpleNamespace(cases=1))
     tables, document = CliRunner().invoke(app, ["a.h5"]), CliRunner().invoke(app, ["b.h5", "--json"])
     assert (tables.exit_code, document.exit_code) == (0, 0)
     assert tables.output == TRANSCRIPT
     assert json.loads(document.output)["problem"] == "ridge"
-    assert [path.name for path in asked] == ["a.h5", "b.h5"]
+    CliRunner().invoke(app, ["c.h5", "--case", "c7"])
+    assert asked == [("a.h5", None), ("b.h5", None), ("c.h5", "c7")]
 
 
 def test_a_refusal_prints_nothing(capsys, tmp_path):
     with pytest.raises(InputError, match="no such file"):
-        show.show(tmp_path / "out.h5", False)
+        show.show(tmp_path / "out.h5")
     assert capsys.readouterr().out == ""
 
 
@@ -279,7 +329,7 @@ def test_jax_stays_out(tmp_path):
     code = (
         "import sys; from pathlib import Path; from implicit_cli.cli.show import show\n"
         "from implicit_cli.errors import InputError\n"
-        "try: show(Path('missing.h5'), False)\n"
+        "try: show(Path('missing.h5'))\n"
         "except InputError: print([m for m in ('jax', 'pydantic', 'ruamel') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)

@@ -312,4 +312,5 @@ def test_a_situation(run: Callable[[str, str], CaseResult], case: Case) -> None:
 def test_every_situation_is_nearly_provoked_too() -> None:
     assert set(PROVOKED) == set(NEARLY)
     statuses = {case.status for case in (*PROVOKED.values(), *NEARLY.values())}
-    assert statuses == set(Status), "a status that nothing provokes"
+    # an error in the problem's own code ends a single run; what it is in a sweep: tests/engine/test_sweep.py
+    assert statuses == set(Status) - {Status.CRASHED}, "a status that nothing provokes"

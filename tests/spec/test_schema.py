@@ -29,6 +29,9 @@ TAKEN = [
     "{problem: p, structure: {lattice: hcp, a: 3, c: 4.7, repeat: [1, 2, 3], interstitials: [[0.5, 0, 1]], species: Ti}}",
     "{problem: p, structure: {file: a.h5, group: all, frame: 0, species: [A, B], substitute: {B: 3, C: [1, 2]}, vacancies: [0]}}",
     "{problem: p, structure: {random: {particles: 9, phi: 0.5, dimensions: 2, diameters: [1, 1.4], shares: [0.5, 0.5]}}}",
+    "{problem: p, sweep: {over: {a: [1, [2, 3]], 'b[0]': d.h5:/b, c: d.csv:c, d: {linspace: [0, [1, 2], 3]}}, max_cases: 99}}",
+    "{problem: p, sweep: {over: {a: {normal: [1]}, b: {normal: [1]}}, design: sobol, samples: 8, covariance: [[2, 1], [1, 2]]}}",
+    "{problem: p, sweep: {over: {a: {loguniform: [1, 2]}}, design: saltelli, samples: 8, second_order: true, seed: 3}}",
 ]
 REFUSED = [
     "{}",
@@ -75,6 +78,18 @@ REFUSED = [
     "{problem: p, structure: {random: {particles: 0, phi: 1}}}",
     "{problem: p, structure: {random: {particles: 5}}}",
     "{problem: p, structure: {random: {particles: 5, phi: 1, diameters: []}}}",
+    "{problem: p, sweep: {}}",
+    "{problem: p, sweep: {over: {}}}",
+    "{problem: p, sweep: {over: {a: 3}}}",
+    "{problem: p, sweep: {over: {a: []}}}",
+    "{problem: p, sweep: {over: {a: [x]}}}",
+    "{problem: p, sweep: {over: {a: d.h5}}}",
+    "{problem: p, sweep: {over: {a: {linspce: [0, 1, 3]}}}}",
+    "{problem: p, sweep: {over: {a: {linspace: [0, 1]}}}}",
+    "{problem: p, sweep: {over: {a: {uniform: [0, 1], normal: [0, 1]}}}}",
+    "{problem: p, sweep: {over: {a: [1]}, design: lattice}}",
+    "{problem: p, sweep: {over: {a: [1]}, max_cases: 0}}",
+    "{problem: p, sweep: {over: {a: {uniform: [0, 1]}}, design: random, samples: 1.5}}",
 ]
 TYPES: dict[str, Any] = {"object": dict, "array": list, "string": str, "boolean": bool, "null": type(None)}
 

@@ -127,6 +127,8 @@ def make_case() -> CaseResult:
         null_space=NullSpace(),
         seconds={"solve": 0.25, "certify": 0.5},
         bounds={"w": bound(), "offset": bound(), "loss": bound(kind="estimate"), "score": bound(kind="estimate")},
+        accuracy=3e-9,
+        swept={"seed": np.array(7)},
     )
 
 

@@ -29,6 +29,15 @@ def test_what_is_written_stays_when_it_leaves_the_memory(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("dtype", ["int8", "int64", "float32"])
+def test_other_numbers_take_their_own_space(tmp_path, monkeypatch, dtype):
+    sizes, reserve = [], scratch._reserve
+    monkeypatch.setattr(scratch, "_reserve", lambda descriptor, size: sizes.append(size) or reserve(descriptor, size))
+    array = Scratch(tmp_path / "out.h5").allocate((3, 700), dtype)
+    assert array.dtype == dtype
+    assert sizes == [array.nbytes]
+
+
 @pytest.mark.parametrize("supported", [True, False])
 def test_space_is_taken_at_once_and_its_lack_is_one_line(tmp_path, monkeypatch, supported):
     def refuse(number):

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from implicit_cli.core.traceable import either, namespace, numbers, quotient
 from implicit_cli.status import Status
 
 Matrix = jax.Array
@@ -55,7 +56,7 @@ class Spectrum(NamedTuple):
 
     @property
     def kappa(self) -> float:
-        return self.sigma_max / self.sigma_min if self.sigma_min > 0 else float("inf")
+        return float(self.sigma_max) / float(self.sigma_min) if self.sigma_min > 0 else float("inf")
 
     @property
     def nullity(self) -> int:
@@ -158,10 +159,11 @@ def rank_floor(d: int, dtype: Any = np.float64) -> float:
 
 def spectrum_of_values(values: FloatArray, Z: Matrix, Y: Matrix, *, symmetric: bool) -> Spectrum:
     """Spectrum from all eigenvalues (symmetric) or singular values (d,) of A; as many of the smallest as Z has columns are null."""
-    kept = values[np.argsort(np.abs(values))[Z.shape[1] :]]
-    sizes = np.abs(kept)
-    negative = int((kept < 0).sum()) if symmetric else 0
-    return Spectrum(float(sizes.min()) if kept.size else 0.0, float(sizes.max(initial=0.0)), Z, Y, negative)
+    xp = namespace(values)
+    kept = values[xp.argsort(xp.abs(values))[Z.shape[1] :]]
+    sizes = xp.abs(kept)
+    negative = (kept < 0).sum() if symmetric else 0
+    return Spectrum(sizes.min() if kept.size else 0.0, sizes.max(initial=0.0), Z, Y, negative)
 
 
 @jax.jit
@@ -196,11 +198,13 @@ def solve_directly(
         left = b - project_out(null, _image(operator, u, product, size, transpose=transpose))
         return left if unjudged is None else jnp.where(jnp.asarray(unjudged)[:, None], 0.0, left)
 
+    def refined() -> tuple[Matrix, Matrix]:
+        better = u + inverse(residual)
+        return better, remainder(better)
+
     u = inverse(b)
     residual = remainder(u)
-    if not at_rounding(u, b, residual, size):
-        u = u + inverse(residual)
-        residual = remainder(u)
+    u, residual = either(at_rounding(u, b, residual, size), lambda: (u, residual), refined)
     return report(u, b, residual, 1, False, tol=tol, method=method, size_of_A=size)
 
 
@@ -226,11 +230,10 @@ def report(
     A column is good where |residual| <= tol (|b| + size_of_A |u|). With size_of_A = 0 that is relative to b, as for an iteration;
     with |A| it is a small backward error, which is all that a factorisation of an ill-conditioned A can promise.
     """
-    scale = np.asarray(jnp.linalg.norm(b, axis=0))
-    allowed = tol * (scale + size_of_A * np.asarray(jnp.linalg.norm(u, axis=0)))
-    size = np.asarray(jnp.linalg.norm(residual, axis=0))
-    relative = np.divide(size, scale, out=np.zeros_like(size), where=scale > 0)
-    finite = np.asarray(jnp.all(jnp.isfinite(u), axis=0))
-    bad = ~finite | ~(size <= allowed) | np.asarray(failed, dtype=bool)
-    status = np.where(bad, int(Status.LINEAR_SOLVE_FAILED), int(Status.OK)).astype(np.int8)
-    return Solved(u, b, residual, status, relative, np.broadcast_to(np.asarray(steps, dtype=np.int64), status.shape), method)
+    xp = namespace(u)
+    scale, length, size = (numbers(jnp.linalg.norm(part, axis=0)) for part in (b, u, residual))
+    finite = numbers(jnp.all(jnp.isfinite(u), axis=0))
+    bad = ~finite | ~(size <= tol * (scale + size_of_A * length)) | xp.asarray(failed, dtype=bool)
+    status = xp.where(bad, int(Status.LINEAR_SOLVE_FAILED), int(Status.OK)).astype(np.int8)
+    steps = xp.broadcast_to(xp.asarray(steps, dtype=np.int64), status.shape)
+    return Solved(u, b, residual, status, quotient(size, scale), steps, method)

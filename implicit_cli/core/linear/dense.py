@@ -65,7 +65,73 @@ def _decompose(A: Matrix, symmetric: bool) -> tuple[Matrix, Matrix, Matrix, Matr
     return sigma, right_t.T, left, jnp.ones_like(sigma)
 
 
-class DenseSolver:
+class Factored:
+    """A dense A with a factor of the completed A, as arrays that may be traced: what solves, and decides nothing."""
+
+    operator: Operator
+    tol: float
+    method: str
+
+    _A: Matrix
+    _Z: Matrix
+    _Y: Matrix
+    _factor: Any
+    _size: Any
+
+    @property
+    def null_space(self) -> tuple[Matrix, Matrix]:
+        return self._Z, self._Y
+
+    def inverse(self, b: Matrix, *, transpose: bool = False) -> Matrix:
+        domain, codomain = (self._Y, self._Z) if transpose else (self._Z, self._Y)
+        return project_out(domain, _substitute(self.method, self._factor, project_out(codomain, b), transpose))
+
+    def solve(self, b: Matrix, *, transpose: bool = False) -> Solved:
+        return solve_directly(
+            self.operator,
+            lambda b: self.inverse(b, transpose=transpose),
+            b,
+            self._Z if transpose else self._Y,
+            transpose=transpose,
+            tol=self.tol,
+            method=self.method,
+            size=self._size,
+        )
+
+
+class Held(Factored):
+    """A inside a compiled program, by one method and with the gauges that are known; `regular` says whether that will do.
+
+    Where it is not, A has to be looked at outside: another method, or a search for null vectors. For d up to `EXACT`.
+    """
+
+    tried: tuple[str, ...] = ()
+    ridge = 0.0
+
+    def __init__(self, operator: Operator, gauges: Matrix, *, method: str, tol: float) -> None:
+        self.operator, self.tol, self.method = operator, tol, method
+        assert operator.matrix is not None
+        self._A = operator.matrix(operator.p)
+        self._size, bound = _sizes(self._A)
+        floor = rank_floor(operator.d, self._A.dtype)
+        self._Z = self._Y = jnp.linalg.qr(gauges)[0] if gauges.shape[1] else gauges
+        annulled = jnp.linalg.norm(self._A @ self._Z) <= floor * self._size
+        self._factor, smallest = _factorise(self._A, self._Z, self._Y, jnp.where(self._size > 0, self._size, 1.0), method)
+        # a comparison with NaN is false, so that what is not finite is not regular
+        self.regular = annulled & (smallest > SUSPECT * floor * bound)
+
+    @cached_property
+    def spectrum(self) -> Spectrum:
+        """All singular values."""
+        symmetric = self.operator.symmetric
+        return spectrum_of_values(_values(self._A, symmetric), self._Z, self._Y, symmetric=symmetric)
+
+    def bias(self, u: Matrix, *, transpose: bool = False) -> Matrix:
+        """There is no ridge."""
+        return jnp.zeros_like(u)
+
+
+class DenseSolver(Factored):
     """A factorisation of the completed A, with a step of refinement where the residual is above rounding.
 
     The residual is recomputed with `operator`, that is, from F and not from the assembled matrix. Raises `Unsuitable` where a
@@ -120,10 +186,6 @@ class DenseSolver:
         kept = sigma > self._decomposed.sigma_max * rank_floor(sigma.size, sigma.dtype)
         return left, jnp.where(kept, signs / jnp.where(kept, sigma, 1.0), 0.0), right
 
-    @property
-    def null_space(self) -> tuple[Matrix, Matrix]:
-        return self._Z, self._Y
-
     @cached_property
     def spectrum(self) -> Spectrum:
         """Exact values up to d = 512 or where A was decomposed; above, Lanczos with the factor, to a relative 1e-3."""
@@ -142,22 +204,6 @@ class DenseSolver:
 
         low, high, sure = extremes(product(False), product(True), inverse(False), inverse(True), d, symmetric=symmetric)
         return Spectrum(low, high, self._Z, self._Y, 0, computed=sure)
-
-    def inverse(self, b: Matrix, *, transpose: bool = False) -> Matrix:
-        domain, codomain = (self._Y, self._Z) if transpose else (self._Z, self._Y)
-        return project_out(domain, _substitute(self.method, self._factor, project_out(codomain, b), transpose))
-
-    def solve(self, b: Matrix, *, transpose: bool = False) -> Solved:
-        return solve_directly(
-            self.operator,
-            lambda b: self.inverse(b, transpose=transpose),
-            b,
-            self._Z if transpose else self._Y,
-            transpose=transpose,
-            tol=self.tol,
-            method=self.method,
-            size=self._size,
-        )
 
 
 @jax.jit

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +30,7 @@ from implicit_cli.core.solvers.nlp import Slsqp, TrustConstr
 from implicit_cli.core.solvers.proximal_gradient import ProximalGradient
 from implicit_cli.core.solvers.qp import Qp, is_qp
 from implicit_cli.core.solvers.quasi_newton import QuasiNewton
+from implicit_cli.core.traceable import either, namespace, repeated
 from implicit_cli.status import Status
 
 METHODS: dict[str, Callable[[Goal], Method | HostMethod]] = {
@@ -196,33 +198,53 @@ def _finished(
     return polish(solution, goal, p, tol, linearise)
 
 
+class Polished(NamedTuple):
+    """Newton steps on their way: the point, its residual, the residuals after each step (`POLISH_STEPS`,), how many were taken."""
+
+    p: Point
+    size: Any
+    history: Any
+    count: Any
+    goes_on: Any
+
+
 def polish(solution: Solution, goal: Goal, p: Point, tol: float, linearise: Callable[[Point], LinearSolver]) -> Solution:
-    """Newton steps `x - A^+ F` while they reduce the residual: quadratic convergence, null space left alone.
+    """The solution after Newton steps, where they reduce its residual."""
+    p = goal.fresh(p._replace(x=solution.x))
+    found = newton_steps(goal, p, float(compiled_residual(goal)(p)), linearise)
+    status = Status.OK if found.size <= tol else solution.status
+    history = np.concatenate([solution.history, found.history[: found.count]])
+    return Solution(found.p.x, status, history, solution.name, int(found.count))
+
+
+def newton_steps(goal: Goal, p: Point, size: Any, linearise: Callable[[Point], LinearSolver]) -> Polished:
+    """Steps `x - A^+ F` from p, where the residual is `size`, while they reduce it: quadratic convergence, null space left alone.
 
     At the end of a projection or prox they are the semismooth Newton method. A step that leaves the feasible set is brought back,
-    and then judged; negative multipliers and violated constraints count in the residual.
+    and then judged; negative multipliers and violated constraints count in the residual. What the data hold of x is found anew
+    where it no longer serves, which cannot be inside of a compiled program.
     """
-    size_of = compiled_residual(goal)
-    x = solution.x
-    p = goal.fresh(p._replace(x=x))
-    size = float(size_of(p._replace(x=x)))
-    taken: list[float] = []
-    while len(taken) < POLISH_STEPS and size > 0.0:
-        F = goal.F(x, p.theta, p.data)
-        step = linearise(p._replace(x=x)).solve(-F[:, None])
-        trial = _feasible(goal, p, x, x + step.value[:, 0])
-        found = float(size_of(p._replace(x=trial)))
-        if not found < size:
-            break
-        gained = size / max(found, np.finfo(float).tiny)
-        x, size = trial, found
-        taken.append(found)
-        if gained < 2.0:
-            break
-        if goal.stale is not None and bool(goal.stale(x, p.theta, p.data)):
-            p = goal.fresh(p._replace(x=x))
-    status = Status.OK if size <= tol else solution.status
-    return Solution(x, status, np.concatenate([solution.history, taken]), solution.name, len(taken))
+    xp, size_of = namespace(p.x), compiled_residual(goal)
+
+    def further(now: Polished) -> Polished:
+        p = now.p
+        F = goal.F(p.x, p.theta, p.data)
+        step = linearise(p).solve(-F[:, None]).value[:, 0]
+        trial = p._replace(x=_feasible(goal, p, p.x, p.x + step))
+        found = size_of(trial)
+        better = found < now.size
+        count = xp.where(better, now.count + 1, now.count)
+        here = xp.where(xp.arange(POLISH_STEPS) == now.count, xp.where(better, found, xp.nan), now.history)
+        settled = now.size < 2.0 * xp.maximum(found, np.finfo(float).tiny)
+        goes_on = better & ~settled & (found > 0.0) & (count < POLISH_STEPS)
+        x = either(better, lambda: trial.x, lambda: p.x)
+        p = p._replace(x=x)
+        if goal.stale is not None and goes_on and bool(goal.stale(x, p.theta, p.data)):
+            p = goal.fresh(p)
+        return Polished(p, xp.where(better, found, now.size), here, count, goes_on)
+
+    start = Polished(p, size, xp.full(POLISH_STEPS, xp.nan), 0, xp.asarray(size) > 0.0)
+    return repeated(lambda now: now.goes_on, further, start)
 
 
 def approach(solution: Solution, goal: Goal, p: Point, tol: float, linearise: Callable[[Point], LinearSolver]) -> Solution | None:
@@ -263,5 +285,5 @@ def _feasible(goal: Goal, p: Point, x: jax.Array, trial: jax.Array) -> jax.Array
     if goal.prox is not None:  # prox of 0 r is the projection on the domain of r
         return goal.prox(trial, jnp.zeros((), x.dtype), p.theta, p.data)
     if goal.mirror is not None:  # x comes from a mirror step: a sign that no entry has is not allowed
-        return jnp.where(x >= 0, jnp.maximum(trial, 0.0), trial) if bool(jnp.all(x >= 0)) else trial
+        return jnp.where((x >= 0) & jnp.all(x >= 0), jnp.maximum(trial, 0.0), trial)
     return trial

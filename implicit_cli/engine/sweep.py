@@ -1,0 +1,224 @@
+"""The cases of a sweep: which values each has, what it is called, and the problem at its values.
+
+A case's id is a hash of the question that it asks: the problem, its options and all that goes into it, and nothing of how it is
+answered. The same question has the same id in a larger design, in another shard and on another machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from implicit_cli.core.solvers import allowed
+from implicit_cli.core.transforms import TRANSFORMS
+from implicit_cli.engine.batch import Batch, Lane
+from implicit_cli.engine.bind import BoundProblem, bind, bounds_text, outside
+from implicit_cli.engine.case import Observer, failed, run_case
+from implicit_cli.engine.chunks import Room
+from implicit_cli.engine.faults import Faults
+from implicit_cli.engine.given import Array
+from implicit_cli.engine.plan import Plan
+from implicit_cli.engine.varied import SEED, Target, Varied
+from implicit_cli.engine.vectors import Vectors
+from implicit_cli.errors import ImplicitError
+from implicit_cli.problem import Data, Problem, Quantity
+from implicit_cli.result import CaseResult
+from implicit_cli.spec import LoadedSpec
+from implicit_cli.status import Status
+
+AT_ONCE = 4096
+"""Points of a design that are looked at in one go."""
+WIDTH, WORTH_A_BATCH = 32, 64
+"""Cases that one call of a compiled program takes; and the smallest design that is worth compiling it."""
+UNSOLVED = (Status.NOT_CONVERGED, Status.NOT_FINITE, Status.NO_CERTIFICATE, Status.NOT_A_MINIMUM)
+"""Ends of a solve that another solver may mend."""
+TROUBLES = 3
+"""Calls that may fail before cases are computed one by one."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One point of a design: its id, the problem's values there, its seed, and what is varied besides parameters."""
+
+    id: str
+    bound: BoundProblem
+    seed: int
+    swept: Mapping[str, Array]
+
+
+class Cases:
+    """The points of a design, with the problem that they belong to; `vectors` is the problem at the spec's own values.
+
+    Raises InputError where the section `sweep` does not fit the problem, with all faults that can be seen.
+    """
+
+    def __init__(self, loaded: LoadedSpec, cls: type[Problem]) -> None:
+        faults = Faults(loaded)
+        self._loaded, self._varied = loaded, Varied(loaded, cls, faults)
+        self.spec = self._varied.spec
+        faults.stop()
+        self.targets = self._varied.targets
+        self._sections = {target.name: target.section for target in self.targets}
+        bound = _bound(loaded, cls, dict(self._varied.stand_ins()))
+        self.vectors = Vectors(replace(bound, inputs=(*bound.inputs, *self._varied.origins)))
+        self.design = self._varied.design(bound)
+        self.count = self.design.count
+        for target in self.targets:
+            if text := self._beyond(target):
+                self._varied.fault(target, [text])
+        faults.stop()
+        self._question = _question(bound, self._sections, loaded.model.seed)
+
+    def ids(self) -> list[str]:
+        """The ids of all points, in order; points that ask the same question have the same."""
+        return [name for begin in range(0, self.count, AT_ONCE) for name in self._names(self._rows(begin, begin + AT_ONCE))]
+
+    def at(self, index: int) -> Case:
+        """One point."""
+        rows, bound = self._rows(index, index + 1), self.vectors.bound
+        sections: dict[str, dict[str, Array]] = {}
+        for name, values in rows.items():
+            sections.setdefault(self._sections[name], {})[name] = values[0]
+        seed = sections.pop(SEED, {}).get(SEED, np.asarray(self._loaded.model.seed))
+        changed: dict[str, Any] = {section: {**getattr(bound, section), **named} for section, named in sections.items()}
+        moved = replace(bound, **changed)
+        swept = {name: values[0] for name, values in rows.items() if self._sections[name] != "parameters"}
+        return Case(next(self._names(rows)), moved, int(seed), swept)
+
+    def row(self, plan: Plan) -> tuple[str, str]:
+        """A line of the plan."""
+        spec = self.spec
+        how = "" if self.count >= WORTH_A_BATCH else "; one by one"
+        if not how:
+            why = Batch(self.vectors, plan).unsuited
+            how = f"; one by one: {why}" if why else f"; {WIDTH} at once"
+        return "sweep", f"{self.count:,} {'case' if self.count == 1 else 'cases'}: {spec.design} of {', '.join(spec.over)}{how}"
+
+    def _rows(self, start: int, stop: int) -> dict[str, Array]:
+        """Values of each quantity that varies (points, *shape), whole where only entries of it do."""
+        stop = min(stop, self.count)
+        whole: dict[str, Array] = {}
+        for target, values in zip(self.targets, self.design.rows(start, stop).values(), strict=True):
+            if target.index and target.name not in whole:
+                own = self._varied.own(target.section, target.name, self.vectors.bound)
+                whole[target.name] = np.broadcast_to(own, (stop - start, *own.shape)).copy()
+            if target.index:
+                everywhere: Any = (slice(None), *target.index)
+                whole[target.name][everywhere] = values
+            else:
+                own = self._varied.own(target.section, target.name, self.vectors.bound)
+                whole[target.name] = values.astype(own.dtype, copy=False)
+        return whole
+
+    def _names(self, rows: Mapping[str, Array]) -> Iterator[str]:
+        """Ids of points, from their values."""
+        parts = [rows[name].reshape(len(rows[name]), -1) for name in sorted(rows)]
+        for row in np.concatenate(parts, axis=1, dtype=np.float64) + 0.0:  # -0.0 is 0.0
+            question = self._question.copy()
+            question.update(row.tobytes())
+            yield question.hexdigest()
+
+    def _beyond(self, target: Target) -> str:
+        """What is wrong with the first value that its quantity does not allow; empty where there is none."""
+        if target.section == SEED:
+            return ""
+        quantity = type(self.vectors.problem).declared(Quantity)[target.name]
+        for begin in range(0, self.count, AT_ONCE):
+            values = self.design.rows(begin, min(begin + AT_ONCE, self.count))[target.text]
+            for wrong, limit in self._limits(target, quantity, values):
+                if wrong.any():
+                    return f"found {values[wrong].flat[0]:g}, allowed: {limit}"
+        return ""
+
+    def _limits(self, target: Target, quantity: Quantity, values: Array) -> Iterator[tuple[NDArray[np.bool_], str]]:
+        """Which values are beyond each limit, and the limit in words."""
+        yield outside(quantity, values), bounds_text(quantity) if quantity.bounds != (None, None) else ""
+        transform = self.vectors.bound.variables[target.name].transform
+        low, high = TRANSFORMS[transform].domain
+        where = f"between {low:g} and {high:g}" if np.isfinite(high) else f"above {low:g}"
+        yield ~((values > low) & (values < high)), f"with transform '{transform}' {where}"
+        if isinstance(quantity, Data) and quantity.dtype == "int":
+            yield values != np.round(values), "integers"
+
+
+def run_cases(
+    cases: Cases, plan: Plan, indices: Sequence[int], *, observer: Observer | None = None, room: Room | None = None
+) -> Iterator[CaseResult]:
+    """The cases at some points of the design, in this order.
+
+    Small regular ones are computed `WIDTH` at a time, which changes none of their numbers. A case whose own code raises an error
+    has a status that says so.
+    """
+    batch = Batch(cases.vectors, plan) if indices and cases.count >= WORTH_A_BATCH else None
+    troubles = 0
+    for begin in range(0, len(indices), WIDTH):
+        some = [cases.at(index) for index in indices[begin : begin + WIDTH]]
+        lanes = [Lane(cases.vectors.moved(case.bound, single=plan.single), case.seed, case.id) for case in some]
+        found: Sequence[CaseResult | None] = [None] * len(lanes)
+        if batch is not None and not batch.unsuited and troubles < TROUBLES:
+            try:
+                found = batch([*lanes, *lanes[:1] * (WIDTH - len(lanes))])[: len(lanes)]
+            except Exception:  # one of them fails, or all are too large together: which, is seen one by one
+                troubles += 1
+        for case, lane, result in zip(some, lanes, found, strict=True):
+            result = result or _alone(lane, plan, observer, room)
+            if cases.spec.on_failure == "retry":
+                result = _retried(result, lane, plan, observer, room)
+            yield replace(result, swept=case.swept)
+
+
+def _retried(result: CaseResult, lane: Lane, plan: Plan, observer: Observer | None, room: Room | None) -> CaseResult:
+    """The case by another solver, where that succeeds; what failed otherwise stays as it is."""
+    if result.status not in UNSOLVED:
+        return result
+    vectors = lane.vectors
+    for solver in allowed(vectors.condition.kind, vectors.goal):
+        if solver != plan.solver:
+            again = _alone(lane, replace(plan, solver=solver), observer, room)
+            if again.status.good:
+                return replace(again, message=f"by {solver}, for {plan.solver} ended as {result.status.label}")
+    return result
+
+
+def _alone(lane: Lane, plan: Plan, observer: Observer | None, room: Room | None) -> CaseResult:
+    try:
+        return run_case(lane.vectors, plan, identity=lane.id, seed=lane.seed, observer=observer, room=room)
+    except ImplicitError:
+        raise
+    except Exception as error:
+        return failed(lane.vectors, plan, error, identity=lane.id)
+
+
+def _bound(loaded: LoadedSpec, cls: type[Problem], stand_ins: Mapping[tuple[str, str], Array]) -> BoundProblem:
+    """The problem at the spec's own values, with stand-ins for those that only the design gives."""
+    model = loaded.model
+    for section, name in stand_ins:
+        model = model.model_copy(update={section: {**getattr(model, section), name: 0.0}})
+    return bind(replace(loaded, model=model), cls, dict(stand_ins.items()))
+
+
+def _question(bound: BoundProblem, swept: Iterable[str], seed: int) -> hashlib.blake2b:
+    """A hash of all that the questions of the cases have in common."""
+    named = {"data": bound.data, "parameters": bound.parameters, "initial": bound.initial}
+    about = {
+        "problem": type(bound.problem).__name__,
+        "options": {name: str(value) for name, value in bound.problem._options.items()},
+        "values": {
+            section: {name: digest(array) for name, array in arrays.items() if name not in swept}
+            for section, arrays in named.items()
+        },
+        "swept": sorted(swept),
+        "seed": seed,
+    }
+    return hashlib.blake2b(json.dumps(about, sort_keys=True).encode(), digest_size=8)
+
+
+def digest(array: Array) -> str:
+    """SHA-256 of an array: type, shape and content."""
+    return hashlib.sha256(f"{array.dtype} {array.shape} ".encode() + array.tobytes()).hexdigest()
