@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 
 from implicit_cli.core.solvers import allowed
 from implicit_cli.core.transforms import TRANSFORMS
-from implicit_cli.engine.batch import Batch, Lane
+from implicit_cli.engine.batch import Batch
 from implicit_cli.engine.bind import BoundProblem, bind, bounds_text, outside
 from implicit_cli.engine.case import Observer, failed, run_case
 from implicit_cli.engine.chunks import Room
 from implicit_cli.engine.faults import Faults
 from implicit_cli.engine.given import Array
 from implicit_cli.engine.plan import Plan
+from implicit_cli.engine.records import Lane
 from implicit_cli.engine.varied import SEED, Target, Varied
 from implicit_cli.engine.vectors import Vectors
 from implicit_cli.errors import ImplicitError

@@ -13,10 +13,10 @@ from implicit_cli.store import layout
 
 Use = tuple[str, int]
 """An array and one of its axes."""
-Key = tuple[str, str, int, str, int]
-"""What tells a dimension: the name that it would like, what it is, how often an array had it before, the products it is for."""
+Key = tuple[str, str, str, int]
+"""What tells a dimension: the name that it would like, what it is, the products it is for, how many like it came before."""
 
-CASES: Key = (layout.CASE, "identifier of the case", 0, "", 0)
+CASES: Key = (layout.CASE, "identifier of the case", "", 0)
 
 K = TypeVar("K", bound=Hashable)
 

@@ -6,7 +6,6 @@ Nothing of the cases' own numbers is read here, except their ids and statuses.
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -147,19 +146,15 @@ class Union:
         """The dimensions of a file by their names in it: a name may be another one in a file that has other arrays."""
         meant = {name: str(node.attrs["long_name"]) for name, node in nodes.items()}
         what = {name: (wanted(name, meaning), meaning) for name, meaning in meant.items()}
-        before = dict.fromkeys(nodes, 0)
         uses: dict[str, list[Use]] = {name: [] for name in nodes}
         for array, axes in used.items():
-            seen: Counter[tuple[str, str]] = Counter()
             for axis, name in enumerate(axes):
-                before[name] = max(before[name], seen[what[name]])
-                seen[what[name]] += 1
                 uses[name].append((array, axis))
         keys: dict[str, Key] = {}
         old = list(self.scales)
         for name, node in nodes.items():
             for again in range(len(nodes)):
-                key = (*what[name], before[name], of_products(*what[name], uses[name]), again)
+                key = (*what[name], of_products(*what[name], uses[name]), again)
                 if key not in keys.values():
                     break
             keys[name] = key

@@ -6,7 +6,8 @@ import pytest
 from implicit_cli import engine, plugins
 from implicit_cli.core import fixed_point, projected_gradient, root, stationary
 from implicit_cli.core.projections import box
-from implicit_cli.engine.batch import Batch, Lane
+from implicit_cli.engine.batch import Batch
+from implicit_cli.engine.records import Lane
 from implicit_cli.problem import Data, Output, Parameter, Problem, Unknown
 from implicit_cli.spec import load_spec
 from implicit_cli.status import Status
@@ -152,11 +153,40 @@ class Boxed(Problem):
         )
 
 
+class Given(Problem):
+    """A minimum without parameters, for data that vary."""
+
+    c = Data(shape=("n",))
+    x = Unknown(shape=("n",), initial=0.5)
+
+    def condition(self):
+        return stationary(lambda x, theta, data: ((x.x - data.c) ** 4 + (x.x - data.c) ** 2).sum())
+
+
+class Ring(Problem):
+    """Three beads on a ring, held by springs: the whole may turn."""
+
+    k = Parameter(shape=("bead",))
+    x = Unknown(shape=("bead",))
+
+    def condition(self):
+        def f(x, theta, data):
+            apart = np.roll(np.eye(3), 1, axis=1) @ x.x - x.x - theta.k
+            return (apart**2).sum() / 2 + (apart**4).sum() / 8
+
+        return stationary(f)
+
+    def null_space(self, x, theta, data):
+        return {"rotation": {"x": np.ones(3)}}
+
+
 @pytest.mark.parametrize(
     ("cls", "text"),
     [
         (Circle, "sweep: {design: zip, over: {t: [0.5, 1.0, 2.0], r: [1.0, 2.0, 3.0]}}\n"),
         (Feedback, "sweep: {over: {'k[1]': {linspace: [0.1, 0.8, 4]}}}\nparameters: {k: [0.2, 0.3]}\n"),
+        (Given, "sensitivity: {of: [x]}\nsweep: {over: {c: [[1.0, 2.0], [3.0, 4.0]]}}\n"),
+        (Ring, "parameters: {k: [0.1, 0.2, 0.4]}\nsweep: {over: {'k[0]': [0.1, 0.3]}}\n"),
         (Boxed, "solver: accelerated_proximal_gradient\nsweep: {over: {'c[0]': [-1.0, 0.4, 2.0]}}\nparameters: {c: [0.3, 0.6]}\n"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),

@@ -15,6 +15,7 @@ def test_the_weakest_of_all():
     ("values", "text"),
     [
         (["a; b"], "a; b"),
+        (["1; 2; 3; 4; 5; 6; 6"], "1; 2; 3; 4; 5; 6; 6"),
         (["a; b", "b", "c"], "a; b; c"),
         ([str(n) for n in range(8)], "0; 1; 2; 3; 4; and 3 more"),
         (["a; b; c; d; e; and 3 more", "f"], "a; b; c; d; e; and 4 more"),
