@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 SAVED_EVERY, MOST_AT_ONCE = 5.0, 1000
 """Seconds, and cases, after which what is done is saved: a kill loses no more than that."""
+MOST_FILES = 64
+"""Files of one process in the folder of parts, before they become one."""
 TOLD = 20
 """Cases with a message that a report tells, at most."""
 IDENTITY = "sweep_sha256"
@@ -72,6 +74,7 @@ def sweep(
     missing = [index for index in _missing(ids, known) if ids[index] in wanted]
     aborts = cases.spec.on_failure == "abort"
     pending: list[CaseResult] = []
+    own: list[Path] = []
     last, room = time.monotonic(), store.Scratch(output)
     for result in engine.run_cases(cases, plan, missing, room=room):
         pending.append(result)
@@ -79,8 +82,10 @@ def sweep(
         failed = aborts and not result.status.good
         leaving = stopped() or failed
         if leaving or len(pending) >= MOST_AT_ONCE or time.monotonic() - last >= SAVED_EVERY:
-            parts.add(header, pending)
+            own.append(parts.add(header, pending))
             pending, last = [], time.monotonic()
+        if len(own) >= MOST_FILES:
+            own = [parts.compact(own)]
         saved = f"stopped after {watched.done} of {watched.total} cases, saved in {parts.folder}"
         if failed:
             raise CaseFailed(f"case {result.id}: {result.status.label}: {result.message}; {saved}, as sweep.on_failure asks")
@@ -93,7 +98,7 @@ def sweep(
         return RunReport(parts.folder, counts, (), time.perf_counter() - begun)
     if parts.files() or list(earlier) != asked:
         watched.stage(f"writing {output}")
-        store.merge([*parts.files(), *([output] if earlier else [])], output, order=asked)
+        parts.merge(output, order=asked, also=[output] if earlier else [])
     parts.remove()
     return _report(output, time.perf_counter() - begun)
 
@@ -122,8 +127,23 @@ def _earlier(output: Path, belongs: str) -> Mapping[str, int]:
 def _header(prepared: Prepared, identity: Mapping[str, Any]) -> Header:
     """The header of a result of this sweep, which says to which it belongs."""
     header = header_of(prepared.loaded, prepared.vectors)
+    # what each case has for itself: the first one's would say nothing of the others
+    swept = _swept(prepared)
+    inputs = {name: value for name, value in header.inputs.items() if name not in swept}
+    resolved = json.dumps({**identity["spec"], **_design(prepared)})
     belongs = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    return replace(header, provenance={**header.provenance, IDENTITY: belongs})
+    return replace(header, inputs=inputs, spec_resolved=resolved, provenance={**header.provenance, IDENTITY: belongs})
+
+
+def _design(prepared: Prepared) -> dict[str, Any]:
+    """The sections of the spec that do not make a sweep another one."""
+    return prepared.loaded.model.model_dump(mode="json", include={"sweep", "outer"})
+
+
+def _swept(prepared: Prepared) -> set[str]:
+    """Quantities that have a value in each case."""
+    assert prepared.cases is not None
+    return {target.name for target in prepared.cases.targets}
 
 
 def _part(ids: Sequence[str], shard: Shard) -> list[str]:
@@ -144,10 +164,8 @@ def _missing(ids: Iterable[str], done: Mapping[str, int]) -> Iterable[int]:
 
 def _identity(prepared: Prepared) -> dict[str, Any]:
     """What makes two runs of a sweep one: all but the design, which may grow."""
-    loaded, vectors, _, cases = prepared
-    assert cases is not None
-    spec = loaded.model.model_dump(mode="json", exclude={"sweep", "outer"})
-    swept = {target.name for target in cases.targets}
+    loaded, vectors, _, _ = prepared
+    spec, swept = loaded.model.model_dump(mode="json", exclude={"sweep", "outer"}), _swept(prepared)
     for section in ("parameters", "data", "initial"):
         spec[section] = {name: value for name, value in spec[section].items() if name not in swept}
     return identity_of(loaded, vectors.bound, spec, varied=swept)

@@ -73,8 +73,12 @@ def read_stored(path: Path, case: str | None = None) -> StoredCase:
         resolved = text(file[f"{layout.SPEC}/resolved"])
         settings = json.loads(resolved)
         labelled = [*settings.get("labels", ()), *([layout.KIND] if settings.get("structure") else [])]
-        swept = _row(file, layout.SWEPT, row)
-        inputs = {name: swept.get(name, np.asarray(node[()])) for name, node in members(file, layout.INPUTS)}
+        solution = _row(file, layout.SOLUTION, row)
+        # a sweep keeps what it varies with its cases: data, besides initial guesses and the seed
+        varied = {
+            name: value for name, value in _row(file, layout.SWEPT, row).items() if name not in solution and name != layout.SEED
+        }
+        inputs = {name: np.asarray(node[()]) for name, node in members(file, layout.INPUTS)} | varied
         return StoredCase(
             id=ids[row],
             status=status.label,
@@ -83,7 +87,7 @@ def read_stored(path: Path, case: str | None = None) -> StoredCase:
             spec_resolved=resolved,
             inputs=inputs,
             parameters=_row(file, layout.PARAMETERS, row),
-            solution=_row(file, layout.SOLUTION, row),
+            solution=solution,
             labels=_labels(file, labelled),
             provenance={name: text(node) for name, node in members(file, layout.PROVENANCE)},
             sha256=bytes(file[layout.CHECKSUM][()])[-layout.CHECKSUM_LENGTH :].decode(),

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from implicit_cli import api, store
+from implicit_cli.api import sweeping
 
 Q = np.array([[2.0, 0.5], [0.5, 1.0]])
 SPEC = f"""\
@@ -268,3 +269,30 @@ def test_show_is_an_overview_of_many_cases_and_one_case_whole(implicit):
     wrong = implicit("show", "s.h5", "--case", "none")
     assert wrong.code == 2
     assert wrong.err.startswith("implicit: error: s.h5: no case 'none', allowed: ")
+
+
+def test_data_that_vary_are_kept_with_their_cases(implicit):
+    first = "sweep={design: zip, over: {b: [[1.0, 2.0], [3.0, 4.0]], Q: [[[2, 0], [0, 1]], [[3, 1], [1, 3]]]}}"
+    grown = "sweep={design: zip, over: {b: [[5.0, 6.0], [1.0, 2.0]], Q: [[[4, 0], [0, 4]], [[2, 0], [0, 1]]]}}"
+    assert implicit("run", "s.yaml", "-o", "s.h5", "--set", first).code == 0
+    again = implicit("run", "s.yaml", "-o", "s.h5", "--set", grown, "--set", "parameters.b=[9.0, 9.0]")
+    assert (again.code, again.err.splitlines()[0]) == (0, "implicit: 2 cases, 1 of them done before")
+    ids, b, x = values("s.h5")
+    with h5py.File("s.h5") as file:
+        matrices = file["cases/swept/Q"][()]
+    assert matrices.tolist() == [[[4, 0], [0, 4]], [[2, 0], [0, 1]]]
+    np.testing.assert_allclose(x, np.linalg.solve(matrices, b[:, :, None])[:, :, 0], rtol=1e-14)
+    # a case of it can be differentiated further, with its own data
+    done = implicit("jvp", "s.h5", "-d", "b=[1, 0]", "--case", ids[0], "--json")
+    assert done.code == 0, done.err
+    products = {product["of"]: product for product in json.loads(done.out)["cases"][0]["products"]}
+    np.testing.assert_allclose(products["x"]["norm"], 0.25, rtol=1e-14)
+
+
+def test_the_files_of_a_long_run_become_one_now_and_then(implicit, monkeypatch):
+    monkeypatch.setattr(sweeping, "SAVED_EVERY", 0.0)
+    monkeypatch.setattr(sweeping, "MOST_FILES", 3)
+    assert implicit("run", "s.yaml", "-o", "s.h5", "--shard", "1/1").code == 0
+    assert len(list(Path("s.h5.parts").glob("*.h5"))) == 2  # 3, made one with 2 more, and again with 2; the last
+    assert implicit("run", "s.yaml", "-o", "s.h5").code == 0
+    assert len(set(values("s.h5")[0])) == 8

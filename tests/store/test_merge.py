@@ -105,6 +105,7 @@ def write_in(folder, groups, header=None):
     return paths
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None)
 @given(st.data())
 def test_any_cases_in_any_files_in_any_order(tmp_path_factory, data):
