@@ -31,7 +31,7 @@ class Observer(Protocol):
 class SweepProgress:
     """How far a sweep is: cases that are done, of all, those `kept` from before among them, and those that `failed`.
 
-    `worst` is the largest relative bound of those computed in `seconds`.
+    `worst` is the largest relative bound of those computed in `seconds`, `rate` how many come in a second now; 0: not known yet.
     """
 
     done: int
@@ -40,16 +40,13 @@ class SweepProgress:
     failed: int
     worst: float
     seconds: float
-
-    @property
-    def rate(self) -> float:
-        """Cases per second."""
-        return (self.done - self.kept) / self.seconds if self.seconds > 0 else 0.0
+    rate: float
 
     @property
     def remaining(self) -> float:
         """Seconds that are left, at this rate."""
-        return (self.total - self.done) / self.rate if self.rate > 0 else float("inf")
+        left = self.total - self.done
+        return left / self.rate if self.rate > 0 else float("inf") if left else 0.0
 
 
 @dataclass(frozen=True)

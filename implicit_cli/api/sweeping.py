@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 SAVED_EVERY, MOST_AT_ONCE = 5.0, 1000
 """Seconds, and cases, after which what is done is saved: a kill loses no more than that."""
+SPACING = 0.5
+"""Seconds over which a rate is found, at least."""
 MOST_FILES = 64
 """Files of one process in the folder of parts, before they become one."""
 TOLD = 20
@@ -84,6 +86,7 @@ def sweep(
         if leaving or len(pending) >= MOST_AT_ONCE or time.monotonic() - last >= SAVED_EVERY:
             own.append(parts.add(header, pending))
             pending, last = [], time.monotonic()
+            room.forget()
         if len(own) >= MOST_FILES:
             own = [parts.compact(own)]
         saved = f"stopped after {watched.done} of {watched.total} cases, saved in {parts.folder}"
@@ -179,6 +182,7 @@ class _Watched:
         self.done, self._kept = len(kept), len(kept)
         self._failed = sum(not Status(code).good for code in kept.values())
         self._worst, self._begun = 0.0, time.monotonic()
+        self._marks: deque[tuple[float, int]] = deque(maxlen=64)
         self.stage(f"{total} cases" + (f", {len(kept)} of them done before" if kept else ""))
 
     def stage(self, text: str) -> None:
@@ -193,5 +197,13 @@ class _Watched:
         if result.accuracy > self._worst:
             self._worst = result.accuracy
         if self._observer is not None:
-            seconds = time.monotonic() - self._begun
-            self._observer.sweep(SweepProgress(self.done, self.total, self._kept, self._failed, self._worst, seconds))
+            rate, seconds = self._rate(), time.monotonic() - self._begun
+            self._observer.sweep(SweepProgress(self.done, self.total, self._kept, self._failed, self._worst, seconds, rate))
+
+    def _rate(self) -> float:
+        """Cases per second of late, the first one apart, for which programs were compiled."""
+        now = time.monotonic()
+        if not self._marks or now - self._marks[-1][0] >= SPACING:
+            self._marks.append((now, self.done))
+        begun, done = self._marks[0]
+        return (self.done - done) / (now - begun) if now - begun >= SPACING else 0.0

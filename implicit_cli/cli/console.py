@@ -164,8 +164,7 @@ class JsonLines:
         now = time.monotonic()
         if now - self._last >= 1.0 or progress.done == progress.total:
             self._last = now
-            left = {"rate": progress.rate, "remaining": progress.remaining}
-            self.event("sweep", **dataclasses.asdict(progress), **left)
+            self.event("sweep", **dataclasses.asdict(progress), remaining=progress.remaining)
 
     def event(self, event: str, **fields: Any) -> None:
         """One line; what is not finite is null."""
@@ -217,7 +216,8 @@ def sweep_text(progress: SweepProgress, *, short: bool = False) -> str:
     p = progress
     left = f"{_span(p.remaining)} left" if p.done < p.total else f"in {_span(p.seconds)}"
     failed = f"{p.failed} failed, " if p.failed else ""
-    text = f"{p.done} of {p.total} cases, {failed}{p.rate:.3g} a second, {left}"
+    rate = f"{p.rate:.3g} a second, " if p.rate > 0 else ""
+    text = f"{p.done} of {p.total} cases, {failed}{rate}{left}"
     return text if short and shutil.get_terminal_size().columns < _WIDE else f"{text}, worst bound {p.worst:.1e}"
 
 

@@ -41,6 +41,10 @@ class Scratch:
         self._arrays.append(array)
         return array
 
+    def forget(self) -> None:
+        """The arrays so far are no longer wanted: their space is free once nobody else holds them."""
+        self._arrays.clear()
+
     def release(self) -> None:
         """Let what has been written leave the memory."""
         for array in self._arrays:

@@ -1,6 +1,7 @@
 """`implicit run` of a spec with a section `sweep`: what it prints and writes, and that nothing finished is lost."""
 
 import json
+import math
 import os
 import random
 import signal
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -15,6 +17,8 @@ import pytest
 
 from implicit_cli import api, store
 from implicit_cli.api import sweeping
+from implicit_cli.cli import console
+from implicit_cli.status import Status
 
 Q = np.array([[2.0, 0.5], [0.5, 1.0]])
 SPEC = f"""\
@@ -238,7 +242,23 @@ def test_progress_tells_how_far_how_well_and_what_is_left():
     last = heard.sweeps[-1]
     assert (last.total, last.failed, last.kept, last.remaining) == (8, 0, 0, 0.0)
     assert 0 < last.worst < 1e-12
-    assert last.rate == pytest.approx(8 / last.seconds)
+    assert all(p.rate >= 0 and p.seconds > 0 for p in heard.sweeps)
+
+
+def test_the_rate_is_that_of_late_and_not_of_what_was_compiled(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(sweeping.time, "monotonic", lambda: now[0])
+    heard = Heard()
+    watched = sweeping._Watched({}, 1000, heard)
+    for second in (40.0, *np.arange(41.0, 91.0)):  # 40 s until the first, then two a second
+        now[0] = second
+        result = SimpleNamespace(status=Status.OK, accuracy=1e-9)
+        watched.add(result)
+        watched.add(result)
+    assert heard.sweeps[0].remaining == math.inf
+    assert heard.sweeps[-1].rate == pytest.approx(2.0, abs=0.05)
+    assert heard.sweeps[-1].remaining == pytest.approx(898 / 2, rel=0.05)
+    assert console.sweep_text(heard.sweeps[-1]).startswith("102 of 1000 cases, 2.02 a second, 7 min left, worst bound 1.0e-09")
 
 
 def test_scripts_get_an_object_a_line(implicit):

@@ -113,6 +113,11 @@ def test_a_question_has_one_id_in_every_design(made):
         assert not set(made(GIVEN + "sweep: {over: {f: [1.0, 2.0]}}\n", other).ids()) & set(small.ids()), other
 
 
+def test_the_own_value_of_what_varies_is_no_part_of_the_question(made):
+    text = GIVEN + "sweep: {over: {seed: [3, 4], f: [2.0]}}\n"
+    assert made(text, "seed=9", "parameters.f=5.0").ids() == made(text).ids()
+
+
 def test_zero_has_no_sign_and_an_integer_is_a_number(made):
     class Plain(Problem):
         t = Parameter()

@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -27,6 +28,16 @@ def test_what_is_written_stays_when_it_leaves_the_memory(tmp_path):
     np.testing.assert_array_equal(b, np.full(5, 7.0))
     # nothing has a name, and the folder of the result is not made before the result
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_forgotten_gives_its_space_back(tmp_path):
+    room = Scratch(tmp_path / "out.h5")
+    array = room.allocate((10,))
+    seen = weakref.ref(array)
+    del array
+    assert seen() is not None
+    room.forget()
+    assert seen() is None
 
 
 @pytest.mark.parametrize("dtype", ["int8", "int64", "float32"])
