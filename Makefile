@@ -1,5 +1,6 @@
 # make demo    a first run, from a sample spec to the printed result
 # make test    the tests;  TESTS=tests/core or PYTEST_ARGS='-m "not slow"' narrow them, PYTEST_ARGS='-m exhaustive' runs what they leave out
+# make test-slurm   sweeps on a Slurm of two virtual nodes: needs slurm-wlm, munge and root, and says so where they are missing
 # make check   style, types, layers, and that generated files are fresh
 # make docs    write the generated files anew
 # make clean   remove environments, caches and builds; results/ stays
@@ -21,7 +22,7 @@ TEST := $(VENV)/.test-$(VERSION)
 DEV := $(VENV)/.dev-$(VERSION)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test check docs clean venv
+.PHONY: demo test test-slurm check docs clean venv
 .NOTPARALLEL:
 
 demo: $(TEST)
@@ -30,6 +31,9 @@ demo: $(TEST)
 
 test: $(TEST)
 	$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST_ARGS) $(TESTS)
+
+test-slurm: $(TEST)
+	$(BIN)/python -m pytest -m slurm -rs $(PYTEST_ARGS) tests/slurm
 
 check: $(DEV)
 	$(BIN)/python -m ruff check --quiet .

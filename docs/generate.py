@@ -98,6 +98,7 @@ EXAMPLES = {
     "sweep.covariance": "sweep: {over: {a: {normal: [1.0]}, b: {normal: [2.0]}}, design: random, samples: 500, "
     "covariance: [[0.04, 0.01], [0.01, 0.09]]}",
     "sweep.max_cases": "sweep: {over: {seed: {integers: [1, 4000000]}}, max_cases: 5000000}",
+    "sweep.start": "sweep: {over: {penalty: {logspace: [-4, 2, 700]}}, start: neighbour}",
     "sweep.on_failure": "sweep: {over: {penalty: {logspace: [-4, 2, 7]}}, on_failure: retry}",
     "linspace": "sweep: {over: {phi: {linspace: [0.85, 0.95, 11]}}}",
     "geomspace": "sweep: {over: {penalty: {geomspace: [1e-4, 1e2, 7]}}}",

@@ -155,7 +155,8 @@ class CaseResult:
     `method` is how the products were differentiated: implicit, unrolled, finite_difference or complex_step. `bounds` are those of
     solution and outputs, by name: how far each is from that at the exact solution, in the 2-norm over its components. `accuracy` is
     the largest bound of a product relative to it, as `sensitivity.accuracy` judges. `swept` are the values that the case has of
-    what a sweep varies besides parameters: data, initial guesses, the seed.
+    what a sweep varies besides parameters: data, initial guesses, the seed. `start` says where its solve began and `basin` names
+    the case from which its solution goes on without a jump; both are empty where each case begins at its own guess.
     """
 
     id: str
@@ -174,6 +175,8 @@ class CaseResult:
     bounds: Mapping[str, Bound] = field(default_factory=dict)
     accuracy: float = float("nan")
     swept: Mapping[str, Array] = field(default_factory=dict)
+    start: str = ""
+    basin: str = ""
 
 
 @dataclass(frozen=True)

@@ -57,5 +57,5 @@ _TEXTS = {
     Status.NOT_FINITE: "NaN or infinity was met: check the data, the initial guess, and F at the edge of its domain",
     Status.PRECISION_LOST: "rounding takes nearly all digits, for dF/dx is close to singular, or nearly equal numbers are "
     "subtracted: rescale the problem, or move the parameters",
-    Status.CRASHED: "the problem's own code raised an error, so nothing was computed: run this case alone to see where",
+    Status.CRASHED: "the problem's own code raised an error, or its process ended: run this case alone to see where",
 }

@@ -35,6 +35,8 @@ def pytest_configure(config: pytest.Config) -> None:
         cache = tempfile.mkdtemp(prefix="implicit-tests-")
         config.add_cleanup(lambda: shutil.rmtree(cache, ignore_errors=True))
         os.environ["IMPLICIT_CACHE_DIR"] = cache
+        # One piece of code for a program, for there are as many processes as cores; a quarter less work, and the same code.
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_parallel_codegen_split_count=1".strip()
     from implicit_cli import runtime
 
     runtime.configure(DEVICE)

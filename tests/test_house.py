@@ -187,6 +187,7 @@ def test_every_command_is_in_the_design():
         "export",
         "problems",
         "schema",
+        "sweep",
         "info",
     }
 

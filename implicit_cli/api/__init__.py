@@ -11,13 +11,19 @@ from implicit_cli.api.reading import compare, describe_problem, export, info, ov
 from implicit_cli.api.reports import (
     CaseLine,
     ExportReport,
+    MergeReport,
     Observer,
     OptimizeReport,
+    PlanReport,
     ProductsReport,
     RunReport,
+    ShardLine,
     SweepProgress,
+    SweepStatus,
     VerifyReport,
 )
+from implicit_cli.api.shards import merge_sweep, plan_sweep, submit_sweep, sweep_status, work_on
+from implicit_cli.api.slurm import requeue
 from implicit_cli.api.solving import check, optimize, run
 from implicit_cli.api.stored import products, verify
 
@@ -39,23 +45,33 @@ if TYPE_CHECKING:
 __all__ = [
     "CaseLine",
     "ExportReport",
+    "MergeReport",
     "Observer",
     "OptimizeReport",
+    "PlanReport",
     "ProductsReport",
     "RunReport",
+    "ShardLine",
     "SweepProgress",
+    "SweepStatus",
     "VerifyReport",
     "check",
     "compare",
     "describe_problem",
     "export",
     "info",
+    "merge_sweep",
     "optimize",
     "overview",
+    "plan_sweep",
     "problems",
     "products",
+    "requeue",
     "run",
     "schema",
     "show",
+    "submit_sweep",
+    "sweep_status",
     "verify",
+    "work_on",
 ]

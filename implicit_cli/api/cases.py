@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -30,31 +31,40 @@ class Prepared(NamedTuple):
     cases: Cases | None = None
 
 
-def prepare(
-    spec: str,
-    overrides: Sequence[str],
-    device: str | None,
-    allow_plugin: bool,
-    plugins: Sequence[Path],
-    *,
-    canary: bool = False,
-    outer: bool = False,
-) -> Prepared:
+@dataclass(frozen=True)
+class Request:
+    """What a command is asked for before it knows what is in it: the spec, and how it is to be read and run."""
+
+    spec: str
+    overrides: Sequence[str] = ()
+    device: str | None = None
+    allow_plugin: bool = False
+    plugins: Sequence[Path] = ()
+
+    def elsewhere(self, for_whom: str) -> Request:
+        """The same for a process with another working folder; raises InputError where only this one can read the spec."""
+        if self.spec == "-":
+            raise InputError(f"SPEC: found '-', allowed {for_whom}: a file, which other processes can read")
+        plugins = tuple(path.absolute() for path in self.plugins)
+        return replace(self, spec=str(Path(self.spec).absolute()), overrides=tuple(self.overrides), plugins=plugins)
+
+
+def prepare(request: Request, *, canary: bool = False, outer: bool = False) -> Prepared:
     """Everything that comes before work: form of the spec, JAX's settings, the problem, names and shapes, the plan.
 
     With `outer` the section of that name must be there.
     """
     from implicit_cli.spec import load_spec
 
-    loaded = load_spec(spec, overrides)
+    loaded = load_spec(request.spec, request.overrides)
     if outer and loaded.model.outer is None:
         raise InputError(f"{loaded.at()}: 'outer' is missing, allowed: a mapping such as {{objective: OUTPUT, parameters: [NAME]}}")
     from implicit_cli import plugins as rooms
     from implicit_cli import runtime
 
-    runtime.configure(device)
+    runtime.configure(request.device)
     try:
-        cls = rooms.load(loaded.model.problem, base=loaded.folder, allow_plugin=allow_plugin, plugins=plugins)
+        cls = rooms.load(loaded.model.problem, base=loaded.folder, allow_plugin=request.allow_plugin, plugins=request.plugins)
     except InputError as error:
         raise type(error)([f"{loaded.at('problem')}: {message}" for message in error.messages]) from error
     from implicit_cli import engine

@@ -81,6 +81,66 @@ class RunReport:
 
 
 @dataclass(frozen=True)
+class PlanReport:
+    """What `plan_sweep` made: the script, how many cases there are and are done, in how many shards.
+
+    `each` is the seconds that a case takes, `seconds` what a task is expected to take in all; 0 where nothing was left to time.
+    """
+
+    script: Path
+    cases: int
+    done: int
+    shards: int
+    each: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class ShardLine:
+    """How far a shard is; of the cases that are `done` some may have `failed`."""
+
+    shard: int
+    cases: int
+    done: int
+    failed: int
+
+    @property
+    def missing(self) -> int:
+        return self.cases - self.done
+
+
+@dataclass(frozen=True)
+class SweepStatus:
+    """How far a planned sweep is; `command` submits the shards that have missing cases, and is empty where none has."""
+
+    path: Path
+    shards: tuple[ShardLine, ...]
+    command: str
+
+    def total(self, name: str) -> int:
+        """Of all shards: cases, done, failed or missing."""
+        return sum(getattr(line, name) for line in self.shards)
+
+    @property
+    def exit_code(self) -> int:
+        return 1 if self.total("missing") or self.total("failed") else 0
+
+
+@dataclass(frozen=True)
+class MergeReport:
+    """What `merge_sweep` wrote: cases, how many are missing, and how many of each status by its label."""
+
+    path: Path
+    cases: int
+    missing: int
+    statuses: Mapping[str, int]
+
+    @property
+    def exit_code(self) -> int:
+        return 0 if not self.missing and all(Status[label.upper()].good for label in self.statuses) else 1
+
+
+@dataclass(frozen=True)
 class OptimizeReport:
     """What `optimize` did: where the result is, how its case and the outer loop ended, the objective before and after.
 

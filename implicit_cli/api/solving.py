@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from implicit_cli.api.cases import header_of, identity_of, inputs_of, prepare
+from implicit_cli.api.cases import Request, header_of, identity_of, inputs_of, prepare
 from implicit_cli.api.reports import Observer, OptimizeReport, RunReport, line_of
-from implicit_cli.api.sweeping import read_shard, sweep
+from implicit_cli.api.sweeping import here, read_shard, sweep
+from implicit_cli.api.workers import Workers
 from implicit_cli.errors import InputError, Interrupted
 
 if TYPE_CHECKING:
@@ -31,27 +32,37 @@ def run(
     observer: Observer | None = None,
     stopped: Callable[[], bool] = lambda: False,
     shard: str | None = None,
+    jobs: int | None = None,
+    cluster: str | None = None,
 ) -> RunReport:
     """Solve, differentiate, certify, and write the result file; with a section `sweep`, for all of its cases, or those of a shard.
 
     The cases of a sweep are saved in the folder `OUTPUT.parts` as they come, and the same call goes on from there; where `stopped`
-    says so after one, `Interrupted` is raised. Raises InputError for a wrong spec, EnvironmentProblem for a missing device or an
-    output that cannot be written.
+    says so after one, `Interrupted` is raised. With `jobs` that many processes compute them: of this machine, or jobs of a batch
+    system (`workers.CLUSTERS`). Raises InputError for a wrong spec, EnvironmentProblem for a missing device, for an output that
+    cannot be written, and where processes cannot be started.
     """
     from implicit_cli import store
 
     begun = time.perf_counter()
     part = None if shard is None else read_shard(shard)
+    request = Request(spec, overrides, device, allow_plugin, plugins)
+    if cluster is not None and jobs is None:
+        raise InputError("--cluster: found without --jobs, allowed: with --jobs N, the number of jobs")
+    workers = None if jobs is None else Workers(request, jobs, cluster)
     store.check_output(output, [Path(spec)])
-    prepared = prepare(spec, overrides, device, allow_plugin, plugins, canary=True)
+    # where others compute, this process leaves the device to them
+    prepared = prepare(request if workers is None else replace(request, device="cpu"), canary=True)
     loaded, vectors, plan, cases = prepared
     from implicit_cli import engine
 
     store.check_output(output, inputs_of(loaded, vectors))
     if cases is not None:
-        return sweep(prepared, output, shard=part, observer=observer, stopped=stopped, begun=begun)
-    if part is not None:
-        raise InputError(f"--shard: found with one case, allowed: with a section 'sweep' in {loaded.at()}")
+        compute = here if workers is None else workers
+        return sweep(prepared, output, shard=part, compute=compute, observer=observer, stopped=stopped, begun=begun)
+    for option, given in (("--shard", part), ("--jobs", jobs), ("--cluster", cluster)):
+        if given is not None:
+            raise InputError(f"{option}: found with one case, allowed: with a section 'sweep' in {loaded.at()}")
     room = store.Scratch(output)
     result = engine.run_case(vectors, plan, identity="0", seed=loaded.model.seed, observer=observer, room=room)
     store.write_result(output, header_of(loaded, vectors), [result])
@@ -67,7 +78,7 @@ def check(
     plugins: Sequence[Path] = (),
 ) -> Plan:
     """Validate a spec against its problem and say what a run would do; solves nothing."""
-    loaded, vectors, plan, cases = prepare(spec, overrides, device, allow_plugin, plugins)
+    loaded, vectors, plan, cases = prepare(Request(spec, overrides, device, allow_plugin, plugins))
     if cases is not None:
         plan = replace(plan, rows=(*plan.rows, cases.row(plan)))
     if loaded.model.outer is None:
@@ -99,7 +110,7 @@ def optimize(
 
     begun = time.perf_counter()
     store.check_output(output, [Path(spec)])
-    loaded, vectors, _, _ = prepare(spec, overrides, device, allow_plugin, plugins, canary=True, outer=True)
+    loaded, vectors, _, _ = prepare(Request(spec, overrides, device, allow_plugin, plugins), canary=True, outer=True)
     from implicit_cli import engine
     from implicit_cli.engine.outer import Objective
     from implicit_cli.outer.loop import Diverged, minimise

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from implicit_cli.api.cases import SOURCE, doubts, header_of, inputs_of, prepare, rebuilt, source_sha256
+from implicit_cli.api.cases import SOURCE, Request, doubts, header_of, inputs_of, prepare, rebuilt, source_sha256
 from implicit_cli.api.reports import Observer, ProductsReport, VerifyReport
 from implicit_cli.errors import InputError, listing, nearest
 
@@ -122,7 +122,7 @@ def verify(
             checks.append(_verified(loaded, vectors, plan, claim, settings, observer))
             warnings += doubts(Path(source), stored, {SOURCE: source_sha256(type(vectors.bound.problem))})
     else:
-        loaded, vectors, plan, _ = prepare(source, overrides, device, allow_plugin, plugins, canary=True)
+        loaded, vectors, plan, _ = prepare(Request(source, overrides, device, allow_plugin, plugins), canary=True)
         from implicit_cli import engine
         from implicit_cli.verdict import claim_of
 

@@ -7,10 +7,11 @@ import json
 import re
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from implicit_cli.api.cases import Prepared, header_of, identity_of
 from implicit_cli.api.reports import CaseLine, Observer, RunReport, SweepProgress
@@ -19,6 +20,7 @@ from implicit_cli.status import Status
 
 if TYPE_CHECKING:
     from implicit_cli.result import CaseResult, Header
+    from implicit_cli.store import Parts, Scratch
 
 SAVED_EVERY, MOST_AT_ONCE = 5.0, 1000
 """Seconds, and cases, after which what is done is saved: a kill loses no more than that."""
@@ -44,66 +46,162 @@ def read_shard(text: str) -> Shard:
     return int(match[1]), int(match[2])
 
 
+class Finished(NamedTuple):
+    """How a case ended, once it is saved; `accuracy` is its largest relative bound."""
+
+    id: str
+    status: Status
+    message: str
+    accuracy: float
+
+
+class Sweep:
+    """The cases of a spec and the place where finished ones are kept: `OUTPUT.parts`."""
+
+    def __init__(self, prepared: Prepared, output: Path) -> None:
+        from implicit_cli import store
+
+        assert prepared.cases is not None
+        self.cases, self.plan, self.output = prepared.cases, prepared.plan, output
+        identity = _identity(prepared)
+        self.header = _header(prepared, identity)
+        self.parts = store.Parts(parts_of(output), identity)
+        self._own: list[Path] = []
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """The ids of all cases, in the order of the design."""
+        return self.cases.ids()
+
+    def earlier(self) -> Mapping[str, int]:
+        """The cases of an earlier result of this sweep at OUTPUT, and their status codes."""
+        return earlier(self.output, self.parts)
+
+    def results(self, indices: Sequence[int], room: Scratch) -> Iterator[CaseResult]:
+        """The cases at some points of the design, computed here and now."""
+        from implicit_cli import engine
+
+        return engine.run_cases(self.cases, self.plan, indices, room=room)
+
+    def keep(self, results: Sequence[CaseResult]) -> Path:
+        """Save finished cases."""
+        return self.parts.add(self.header, results)
+
+    def kept(self, path: Path) -> None:
+        """One more file of finished cases is there, of this process or of one that it started; many become one."""
+        self._own.append(path)
+        if len(self._own) >= MOST_FILES:
+            self._own = [self.parts.compact(self._own)]
+
+
+def parts_of(output: Path) -> Path:
+    """The folder in which a sweep keeps what is done."""
+    return Path(f"{output}.parts")
+
+
+def earlier(output: Path, parts: Parts) -> Mapping[str, int]:
+    """The cases of a result at OUTPUT, where it is of the same sweep as the parts, and their status codes."""
+    from implicit_cli import store
+
+    try:
+        found = store.read_outcomes(output)
+    except (InputError, EnvironmentProblem):
+        return {}  # nothing that could be used; the output has been checked
+    same = found.provenance.get(IDENTITY) == _sha256(parts.identity)
+    return dict(zip(found.ids, found.codes, strict=True)) if same else {}
+
+
+Computing = Callable[[Sweep, Sequence[int], "Watched"], None]
+"""Computes and saves the cases at some points of the design, and tells of each; ends early where it is asked to leave."""
+
+
+def here(work: Sweep, indices: Sequence[int], watched: Watched) -> None:
+    """In this process."""
+    from implicit_cli import store
+
+    pending: list[CaseResult] = []
+    last, room = time.monotonic(), store.Scratch(work.output)
+    for result in work.results(indices, room):
+        pending.append(result)
+        watched.add(finished(result))
+        leaving = watched.leaving()
+        if leaving or len(pending) >= MOST_AT_ONCE or time.monotonic() - last >= SAVED_EVERY:
+            work.kept(work.keep(pending))
+            pending, last = [], time.monotonic()
+            room.forget()
+        if leaving:
+            return
+    if pending:
+        work.kept(work.keep(pending))
+
+
+def finished(result: CaseResult) -> Finished:
+    """What there is to tell of a case."""
+    return Finished(result.id, result.status, result.message, result.accuracy)
+
+
 def sweep(
     prepared: Prepared,
     output: Path,
     *,
     shard: Shard | None,
+    compute: Computing,
     observer: Observer | None,
     stopped: Callable[[], bool],
     begun: float,
 ) -> RunReport:
     """Compute the cases that neither `OUTPUT.parts` nor an earlier OUTPUT of the same sweep has, and write OUTPUT with all.
 
-    With a `shard` only cases of that part of the design are computed, and OUTPUT is left alone.
+    With a `shard` only cases of that part of the design are computed, and OUTPUT is left alone. Raises CaseFailed and Interrupted
+    where the sweep ends before all are done, and InputError where the folder belongs to another sweep or design.
     """
-    from implicit_cli import engine, store
+    from implicit_cli import store
 
-    _, _, plan, cases = prepared
-    assert cases is not None
-    identity = _identity(prepared)
-    header = _header(prepared, identity)
-    ids = cases.ids()
-    asked = list(dict.fromkeys(ids if shard is None else _part(ids, shard)))
-    parts = store.Parts(Path(f"{output}.parts"), identity)
-    earlier = _earlier(output, header.provenance[IDENTITY])
-    known = {**parts.done(), **earlier}
+    work = Sweep(prepared, output)
+    parts, ids = work.parts, work.ids
+    asked = list(dict.fromkeys(ids))
+    if shard is not None:
+        _as_planned(parts, asked, shard)
+        begin, end = store.shard_bounds(len(asked), shard[1])[shard[0] - 1 : shard[0] + 1]
+        asked = asked[begin:end]
+    before = work.earlier()
+    known = {**parts.done(), **before}
     wanted = set(asked)
-    watched = _Watched({name: known[name] for name in wanted & known.keys()}, len(asked), observer)
+    aborts = work.cases.spec.on_failure == "abort"
+    kept = {name: known[name] for name in wanted & known.keys()}
+    watched = Watched(kept, len(asked), observer, stopped, aborts=aborts)
     for text in parts.damaged:
         watched.stage(f"warning: {text}")
     stopped()  # from here on there is something to save
     missing = [index for index in _missing(ids, known) if ids[index] in wanted]
-    aborts = cases.spec.on_failure == "abort"
-    pending: list[CaseResult] = []
-    own: list[Path] = []
-    last, room = time.monotonic(), store.Scratch(output)
-    for result in engine.run_cases(cases, plan, missing, room=room):
-        pending.append(result)
-        watched.add(result)
-        failed = aborts and not result.status.good
-        leaving = stopped() or failed
-        if leaving or len(pending) >= MOST_AT_ONCE or time.monotonic() - last >= SAVED_EVERY:
-            own.append(parts.add(header, pending))
-            pending, last = [], time.monotonic()
-            room.forget()
-        if len(own) >= MOST_FILES:
-            own = [parts.compact(own)]
-        saved = f"stopped after {watched.done} of {watched.total} cases, saved in {parts.folder}"
-        if failed:
-            raise CaseFailed(f"case {result.id}: {result.status.label}: {result.message}; {saved}, as sweep.on_failure asks")
-        if leaving and watched.done < watched.total:
-            raise Interrupted(f"{saved}: the same command goes on from there")
-    if pending:
-        parts.add(header, pending)
+    if missing:
+        compute(work, missing, watched)
+    saved = f"stopped after {watched.done} of {watched.total} cases, saved in {parts.folder}"
+    if (one := watched.failure) is not None:
+        raise CaseFailed(f"case {one.id}: {one.status.label}: {one.message}; {saved}, as sweep.on_failure asks")
+    if watched.done < watched.total:
+        raise Interrupted(f"{saved}: the same command goes on from there")
     if shard is not None:
         counts = Counter(Status(code) for name, code in parts.done().items() if name in wanted)
         return RunReport(parts.folder, counts, (), time.perf_counter() - begun)
-    if parts.files() or list(earlier) != asked:
+    if parts.files() or list(before) != asked:
         watched.stage(f"writing {output}")
-        parts.merge(output, order=asked, also=[output] if earlier else [])
+        parts.merge(output, order=asked, also=[output] if before else [])
     parts.remove()
     return _report(output, time.perf_counter() - begun)
+
+
+def _as_planned(parts: Parts, ids: Sequence[str], shard: Shard) -> None:
+    """Raises InputError where these shards were planned of another design: some cases would be in none of them."""
+    from implicit_cli import store
+
+    try:
+        planned = store.read_shards(parts.folder)
+    except InputError:
+        return  # nobody has planned anything
+    if planned.count == shard[1] and planned.names() != list(ids):
+        found = f"planned for {len(planned.ids)} cases, found another design with {len(ids)}"
+        raise InputError(f"{parts.folder}: {found}: `implicit sweep plan` again")
 
 
 def _report(output: Path, seconds: float) -> RunReport:
@@ -116,17 +214,6 @@ def _report(output: Path, seconds: float) -> RunReport:
     return RunReport(output, Counter(map(Status, found.codes)), tuple(told[:TOLD]), seconds)
 
 
-def _earlier(output: Path, belongs: str) -> Mapping[str, int]:
-    """The cases of an earlier result of this sweep at OUTPUT, and their status codes."""
-    from implicit_cli import store
-
-    try:
-        found = store.read_outcomes(output)
-    except (InputError, EnvironmentProblem):
-        return {}  # nothing that could be used; the output has been checked
-    return dict(zip(found.ids, found.codes, strict=True)) if found.provenance.get(IDENTITY) == belongs else {}
-
-
 def _header(prepared: Prepared, identity: Mapping[str, Any]) -> Header:
     """The header of a result of this sweep, which says to which it belongs."""
     header = header_of(prepared.loaded, prepared.vectors)
@@ -134,8 +221,12 @@ def _header(prepared: Prepared, identity: Mapping[str, Any]) -> Header:
     swept = _swept(prepared)
     inputs = {name: value for name, value in header.inputs.items() if name not in swept}
     resolved = json.dumps({**identity["spec"], **_design(prepared)})
-    belongs = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    return replace(header, inputs=inputs, spec_resolved=resolved, provenance={**header.provenance, IDENTITY: belongs})
+    return replace(header, inputs=inputs, spec_resolved=resolved, provenance={**header.provenance, IDENTITY: _sha256(identity)})
+
+
+def _sha256(identity: Mapping[str, Any]) -> str:
+    """Which sweep it is, in a line."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
 def _design(prepared: Prepared) -> dict[str, Any]:
@@ -147,13 +238,6 @@ def _swept(prepared: Prepared) -> set[str]:
     """Quantities that have a value in each case."""
     assert prepared.cases is not None
     return {target.name for target in prepared.cases.targets}
-
-
-def _part(ids: Sequence[str], shard: Shard) -> list[str]:
-    """The ids of a shard: neighbours in the design."""
-    number, count = shard
-    begin, end = ((len(ids) * part) // count for part in (number - 1, number))
-    return list(ids[begin:end])
 
 
 def _missing(ids: Iterable[str], done: Mapping[str, int]) -> Iterable[int]:
@@ -174,28 +258,46 @@ def _identity(prepared: Prepared) -> dict[str, Any]:
     return identity_of(loaded, vectors.bound, spec, varied=swept)
 
 
-class _Watched:
-    """Counts what is done, and tells the observer; `kept` are the status codes of cases that were done before."""
+class Watched:
+    """Counts what is done, tells the observer, and says when to leave; `kept` are status codes of cases that were done before.
 
-    def __init__(self, kept: Mapping[str, int], total: int, observer: Observer | None) -> None:
-        self.total, self._observer = total, observer
+    `failure` is the case that ended the sweep, where the spec says that one `aborts` it.
+    """
+
+    def __init__(
+        self,
+        kept: Mapping[str, int],
+        total: int,
+        observer: Observer | None,
+        stopped: Callable[[], bool] = lambda: False,
+        *,
+        aborts: bool = False,
+    ) -> None:
+        self.total, self._observer, self._stopped, self._aborts = total, observer, stopped, aborts
         self.done, self._kept = len(kept), len(kept)
+        self.failure: Finished | None = None
         self._failed = sum(not Status(code).good for code in kept.values())
         self._worst, self._begun = 0.0, time.monotonic()
         self._marks: deque[tuple[float, int]] = deque(maxlen=64)
         self.stage(f"{total} cases" + (f", {len(kept)} of them done before" if kept else ""))
+
+    def leaving(self) -> bool:
+        """Whether to save what is done and end."""
+        return self._stopped() or self.failure is not None
 
     def stage(self, text: str) -> None:
         """What begins now."""
         if self._observer is not None:
             self._observer.stage(text)
 
-    def add(self, result: CaseResult) -> None:
+    def add(self, one: Finished) -> None:
         """One more case."""
         self.done += 1
-        self._failed += not result.status.good
-        if result.accuracy > self._worst:
-            self._worst = result.accuracy
+        self._failed += not one.status.good
+        if self._aborts and not one.status.good:
+            self.failure = self.failure or one
+        if one.accuracy > self._worst:
+            self._worst = one.accuracy
         if self._observer is not None:
             rate, seconds = self._rate(), time.monotonic() - self._begun
             self._observer.sweep(SweepProgress(self.done, self.total, self._kept, self._failed, self._worst, seconds, rate))

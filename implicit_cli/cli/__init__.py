@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from implicit_cli import __version__
-from implicit_cli.cli import check, compare, console, export, info, optimize, problems, products, run, schema, show, verify
+from implicit_cli.cli import check, compare, console, export, info, optimize, problems, products, run, schema, show, sweep, verify
 
 EPILOG = (
     "Exit codes: 0 all good; 1 finished, but a case failed or missed its accuracy; 2 the input is wrong; "
@@ -29,6 +29,7 @@ app = typer.Typer(
     epilog=EPILOG,
 )
 app.command("run")(run.run)
+app.add_typer(sweep.app, name="sweep")
 app.command("check")(check.check)
 app.command("optimize", short_help="Minimise an output over parameters; write OUT.")(optimize.optimize)
 app.command("show", short_help="Show what is in a result file.")(show.show)

@@ -214,17 +214,19 @@ class _Bar:
 def sweep_text(progress: SweepProgress, *, short: bool = False) -> str:
     """`120 of 1000 cases, 3 failed, 14.2 a second, 62 s left, worst bound 2.1e-10`."""
     p = progress
-    left = f"{_span(p.remaining)} left" if p.done < p.total else f"in {_span(p.seconds)}"
+    left = f"{span(p.remaining)} left" if p.done < p.total else f"in {span(p.seconds)}"
     failed = f"{p.failed} failed, " if p.failed else ""
     rate = f"{p.rate:.3g} a second, " if p.rate > 0 else ""
     text = f"{p.done} of {p.total} cases, {failed}{rate}{left}"
     return text if short and shutil.get_terminal_size().columns < _WIDE else f"{text}, worst bound {p.worst:.1e}"
 
 
-def _span(seconds: float) -> str:
+def span(seconds: float) -> str:
     """A length of time in words."""
     if not math.isfinite(seconds):
         return "unknown time"
+    if seconds < 1.0:
+        return f"{1000 * seconds:.2g} ms"
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 

@@ -29,6 +29,14 @@ def run(
         str | None,
         typer.Option("--shard", metavar="I/N", help="Of a sweep, compute part I of N only; without it, OUT is made of all parts."),
     ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", min=1, metavar="N", help="Of a sweep, compute cases in N processes; with --cluster, in N jobs."),
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option("--cluster", metavar="NAME", help="The N jobs are those of slurm, pbs, sge, lsf, oar or htcondor."),
+    ] = None,
     json_lines: Annotated[
         bool, typer.Option("--json-lines", help="Print progress and outcome on standard output, a JSON object a line.")
     ] = False,
@@ -59,6 +67,8 @@ def run(
                 observer=observer,
                 stopped=signals.stopped,
                 shard=shard,
+                jobs=jobs,
+                cluster=cluster,
             )
         except Interrupted as stop:
             console.say(str(stop))

@@ -190,7 +190,7 @@ class Certifier(Nearby):
         if k > COLUMNS:
             size = lengths(rhs) + self.A.spectrum.sigma_max * lengths(U)
             xp, evenly = namespace(size), np.linspace(0, k - 1, COLUMNS - SMALLEST).astype(np.int64)
-            others = np.setdiff1d(np.arange(k), evenly)
+            others = xp.asarray(np.setdiff1d(np.arange(k), evenly))
             chosen = xp.concatenate([evenly, others[xp.argsort(size[others])[:SMALLEST]]])
         first, second, change = system.compiled(rounding)(self.there, self._beside, self.p.x, U, V, chosen)
         return Rounded(first, second, change, chosen, size)

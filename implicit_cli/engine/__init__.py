@@ -3,7 +3,8 @@
 from implicit_cli.engine.bind import BoundProblem, bind
 from implicit_cli.engine.case import differentiate_at, run_case
 from implicit_cli.engine.plan import Plan, make_plan
-from implicit_cli.engine.sweep import Cases, run_cases
+from implicit_cli.engine.sweep import Cases
+from implicit_cli.engine.sweeping import marked, run_cases
 from implicit_cli.engine.vectors import Vectors
 from implicit_cli.engine.verification import verify_case
 
@@ -15,6 +16,7 @@ __all__ = [
     "bind",
     "differentiate_at",
     "make_plan",
+    "marked",
     "run_case",
     "run_cases",
     "verify_case",

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from implicit_cli.core.certificate import Certifier
@@ -26,10 +27,12 @@ from implicit_cli.core.measured import rounding_of_Bt
 from implicit_cli.core.one_sided import kinks
 from implicit_cli.core.solvers import METHODS
 from implicit_cli.core.solvers.base import residual, run
-from implicit_cli.core.solvers.choice import newton_steps
+from implicit_cli.core.solvers.choice import Polished, newton_steps
 from implicit_cli.core.solvers.host import HostMethod
+from implicit_cli.core.traceable import either
 from implicit_cli.engine.kinks import NEAR, STEPS
 from implicit_cli.engine.linearise import gauges
+from implicit_cli.engine.path import best_start
 from implicit_cli.engine.plan import Plan
 from implicit_cli.engine.records import Ended, Lane, Sides, record
 from implicit_cli.engine.vectors import Vectors
@@ -42,10 +45,13 @@ RECORDED = 10_000
 
 
 class Batch:
-    """The program for cases of one problem and one plan; `unsuited` says why there can be none, and is empty where there is one."""
+    """The program for cases of one problem and one plan; `unsuited` says why there can be none, and is empty where there is one.
 
-    def __init__(self, vectors: Vectors, plan: Plan) -> None:
-        self.vectors, self.plan = vectors, plan
+    A `warm` one begins where the residual is least: at a case's own guess, at a neighbour's solution, or at what that predicts.
+    """
+
+    def __init__(self, vectors: Vectors, plan: Plan, *, warm: bool = False) -> None:
+        self.vectors, self.plan, self.warm = vectors, plan, warm
         self.sides = Sides(vectors, plan)
         self._programs: dict[Any, Any] = {}
         self.unsuited = self._unsuited()
@@ -68,15 +74,15 @@ class Batch:
         if not plan.polish or plan.in_file or plan.forward_chunks.count > 1 or plan.adjoint_chunks.count > 1:
             return "the solution is not polished, or the right-hand sides are many"
         try:
-            jax.eval_shape(self._ended, vectors.start, vectors.data, np.asarray(0), dict(vectors.bound.initial))
+            jax.eval_shape(self._ended, *self._inputs(Lane(vectors, 0, "")))
         except (jax.errors.JAXTypeError, TypeError, ValueError) as error:
             return f"the problem cannot be compiled as a whole: {type(error).__name__}"
         return ""
 
-    def __call__(self, many: Sequence[Lane]) -> list[CaseResult | None]:
-        """The regular ones of these cases; None for those that have to be looked at."""
+    def __call__(self, many: Sequence[Lane]) -> list[tuple[CaseResult, NDArray[np.float64]] | None]:
+        """The regular ones of these cases, each with what it predicts for the next; None for those that have to be looked at."""
         begun = time.perf_counter()
-        inputs = [(one.vectors.start, one.vectors.data, np.asarray(one.seed), dict(one.vectors.bound.initial)) for one in many]
+        inputs = [self._inputs(one) for one in many]
         leaves, tree = [jax.tree.leaves(one) for one in inputs], jax.tree.structure(inputs[0])
         # what no case has of its own is there once; the same for every call, or it would be compiled again
         own = {id(leaf) for leaf in jax.tree.leaves((self.vectors.data, dict(self.vectors.bound.initial)))}
@@ -94,7 +100,18 @@ class Batch:
             "seconds": seconds,
         }
         parts = [jax.tree.map(lambda a, i=number: a[i], ended) for number in range(len(many))]
-        return [record(lane, self.plan, self.sides, part, **known) for lane, part in zip(many, parts, strict=True)]
+        found = [record(lane, self.plan, self.sides, part, **known) for lane, part in zip(many, parts, strict=True)]
+        return [None if result is None else (result, part.ahead) for result, part in zip(found, parts, strict=True)]
+
+    def _inputs(self, lane: Lane) -> tuple[Any, ...]:
+        """What the program needs to know of a case."""
+        vectors = lane.vectors
+        cold = (vectors.start, vectors.data, np.asarray(lane.seed), dict(vectors.bound.initial))
+        if not self.warm:
+            return cold
+        unknown = np.full((2, vectors.x.size), np.nan)
+        still = np.zeros(vectors.theta.size)
+        return (*cold, unknown if lane.nearby is None else lane.nearby, still if lane.onward is None else lane.onward)
 
     def _program(self, tree: Any) -> Any:
         """All cases, one after the other: on a CPU that beats steps taken together, which go on until the last case is done."""
@@ -128,13 +145,19 @@ class Batch:
         directions = list(gauges(self.vectors, p).values())
         return jnp.stack(directions, axis=1) if directions else jnp.zeros((self.vectors.x.size, 0))
 
-    def _ended(self, theta: Any, data: Any, seed: Any, given: dict[str, Any]) -> Ended:
+    def _ended(self, theta: Any, data: Any, seed: Any, given: dict[str, Any], nearby: Any = None, onward: Any = None) -> Ended:
         vectors, plan = self.vectors, self.plan
         p = Point(vectors.guess(theta, data, seed, given), theta, data)
+        begun, near = jnp.asarray(0), Polished(p, jnp.asarray(jnp.inf), jnp.zeros(0), jnp.asarray(0), jnp.asarray(False))
+        if nearby is not None:
+            p, begun = best_start(vectors.goal, p, nearby)
+            near = newton_steps(vectors.goal, p, jnp.where(begun > 0, residual(vectors.goal, p), 0.0), self._held)
+        there = (begun > 0) & (near.size <= plan.tol)
+        p = either(there, lambda: near.p, lambda: p)
         method: Any = METHODS[plan.solver](vectors.goal)
         solved = run(method, vectors.goal, p, tol=plan.tol, max_steps=plan.max_steps, length=min(RECORDED, plan.max_steps))
         finite = jnp.isfinite(solved.residual) & (solved.steps < plan.max_steps)
-        polished = newton_steps(vectors.goal, p._replace(x=solved.x), jnp.where(finite, solved.residual, 0.0), self._held)
+        polished = newton_steps(vectors.goal, p._replace(x=solved.x), jnp.where(finite & ~there, solved.residual, 0.0), self._held)
         p = polished.p
         last = residual(vectors.goal, p)
         A = self._held(p)
@@ -166,6 +189,7 @@ class Batch:
             y=vectors.system.g(p.x, p.theta, p.data),
             steps=solved.steps,
             polish_steps=polished.count,
+            near=(near.history, jnp.where(there, near.count, 0)),
             residual=last,
             history=solved.history,
             polished=polished.history,
@@ -175,11 +199,19 @@ class Batch:
             margin=margin,
             proved=jnp.asarray(certifier.proved),
             regular=jnp.all(jnp.stack(good)),
+            begun=begun,
+            ahead=p.x + self._tangent(p, A, found["U"], onward) if onward is not None else jnp.zeros(0),
             **found,
         )
 
     def _rows(self, name: str) -> slice:
         return self.vectors.x.slices[name] if name in self.vectors.x.slices else self.vectors.y.slices[name]
+
+    def _tangent(self, p: Point, A: Held, U: jax.Array, onward: jax.Array) -> jax.Array:
+        """J dlambda."""
+        if self.sides.whole:
+            return U[:, : self.vectors.theta.size] @ onward
+        return forward(self.vectors.system.bare, p, A, onward[:, None]).U[:, 0]
 
     def _within_range(self, p: Point) -> jax.Array:
         """F does not push along a gauge where theta changes."""

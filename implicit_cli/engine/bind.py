@@ -73,7 +73,7 @@ def bind(loaded: LoadedSpec, cls: type[Problem], arrays: Mapping[Keys, Array] = 
             name: Variable(name, _axis_names(q), q.unit, q.doc, transforms.get(name, "identity")) for name, q in quantities.items()
         },
         parameters=theta,
-        data={name: value.array for name, value in data.items()},
+        data={name: _as_declared(cls.declared(Data)[name], value.array) for name, value in data.items()},
         initial={name: _filled(value, shapes[name]) for name, value in initial.items()},
         of=asked.of,
         wrt=asked.wrt,
@@ -104,6 +104,11 @@ def _made(loaded: LoadedSpec, cls: type[Problem], sizes: Mapping[str, int], faul
                 faults.add(("structure",), f"{error} for option '{name}' of {spec.problem}")
     faults.stop()
     return cls(**options)
+
+
+def _as_declared(quantity: Data, array: Array) -> Array:
+    """Numbers of the kind that is declared: `1` is 1.0 where a sweep, or a product, goes on to 1.5."""
+    return array if quantity.dtype == "int" else np.asarray(array, dtype=np.float64)
 
 
 def _filled(value: LoadedValue, shape: tuple[int, ...]) -> Array:

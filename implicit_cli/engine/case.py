@@ -61,17 +61,25 @@ class Stopwatch:
 
 
 def run_case(
-    vectors: Vectors, plan: Plan, *, identity: str, seed: int, observer: Observer | None = None, room: Room | None = None
+    vectors: Vectors,
+    plan: Plan,
+    *,
+    identity: str,
+    seed: int,
+    observer: Observer | None = None,
+    room: Room | None = None,
+    at: Array | None = None,
 ) -> CaseResult:
     """Solve and differentiate one case. Whatever the mathematics does, the answer is a `CaseResult` whose status says it.
 
-    Where a bound is larger than the accuracy that the plan asks for, the tolerance behind it is tightened, and the case is solved
-    on. Blocks of a Jacobian that the plan sends to a file go to `room`.
+    The solve begins `at` x (d,), close to a solution, where that is given, else at the case's own guess. Where a bound is larger
+    than the accuracy that the plan asks for, the tolerance behind it is tightened, and the case is solved on. Blocks of a Jacobian
+    that the plan sends to a file go to `room`.
     """
     watch = Stopwatch()
-    start = Point(vectors.initial(seed), vectors.start, vectors.data)
+    start = Point(vectors.initial(seed) if at is None else jnp.asarray(at), vectors.start, vectors.data)
     with watch("solve"):
-        solution = _solve(vectors, plan, start, observer)
+        solution = _solve(vectors, plan, start, observer, close=at is not None)
     found = _found(vectors, plan, start, solution)
     if solution.status is Status.NOT_FINITE:
         return _unsolved(vectors, plan, found, watch, identity)
@@ -145,8 +153,8 @@ def _found(vectors: Vectors, plan: Plan, start: Point, solution: Solution) -> Fo
     return Found(p, solution, residual)
 
 
-def _solve(vectors: Vectors, plan: Plan, start: Point, observer: Observer | None) -> Solution:
-    """From start.x, in the plan's precision; where it is to be refined, on in float64 from what float32 found."""
+def _solve(vectors: Vectors, plan: Plan, start: Point, observer: Observer | None, *, close: bool = False) -> Solution:
+    """From start.x, which may be `close`, in the plan's precision; where it is to be refined, on in float64 from float32's end."""
     if observer is not None:
         observer.stage(f"solving with {plan.solver}: {vectors.x.size} unknowns{', in float32' if plan.single else ''}")
     run = partial(solve, plan.solver, tol=plan.tol, max_steps=plan.max_steps, observer=observer)
@@ -160,6 +168,7 @@ def _solve(vectors: Vectors, plan: Plan, start: Point, observer: Observer | None
             start,
             linearise=partial(linearise, vectors, plan),
             early=partial(linearise, vectors, alone) if early else None,
+            close=close,
         )
     q = single_point(vectors, start)
     with float32():

@@ -19,10 +19,15 @@ from implicit_cli.problem import Constants
 from implicit_cli.result import Bound, CaseResult, LinearReport, NullSpace, Product, SolverReport
 from implicit_cli.status import Status
 
+STARTS = ("cold", "neighbour", "tangent")
+"""Where a solve may begin: at the case's own guess, at another case's solution, at what that predicts along the tangent."""
+
 
 class Ended(NamedTuple):
     """What is known of a case, as arrays: the solve, the products with the parts of their bounds, the certificate.
 
+    `begun` is the start that was taken (`STARTS`), `near` the Newton steps from there (residuals, how many), `ahead` (d,) the
+    solution that is predicted for the next case.
     Products: `U` (d, k) and `Y` (m, k) of the forward columns, `L` (n, l) of the adjoint ones. `tangents` and `rows` are parts of
     bounds by `of`, (3, k) and (3, n), `cotangents` by `wrt`, (3, l'); `values` those of unknowns and outputs (3,).
     """
@@ -48,14 +53,23 @@ class Ended(NamedTuple):
     margin: Any
     proved: Any
     regular: Any
+    begun: Any
+    near: Any
+    ahead: Any
 
 
 class Lane(NamedTuple):
-    """A case to be computed with others: the problem at its values, its seed and its id."""
+    """A case to be computed with others: the problem at its values, its seed and its id.
+
+    Where the solution of another case is known, `nearby` (2, d) has it, and what it predicts here; NaN for what is not known.
+    `onward` (n,) is how far lambda goes to the next case, whose solution is to be predicted.
+    """
 
     vectors: Vectors
     seed: int
     id: str
+    nearby: NDArray[np.float64] | None = None
+    onward: NDArray[np.float64] | None = None
 
 
 class Sides:
@@ -117,7 +131,8 @@ def record(
     vectors, nothing = lane.vectors, jnp.zeros((lane.vectors.x.size, 0))
     low, high = ended.spectrum
     steps, polish_steps = int(ended.steps), int(ended.polish_steps)
-    history = np.concatenate([ended.history[:steps], ended.polished[:polish_steps]])
+    first, early = ended.near[0], int(ended.near[1])
+    history = np.concatenate([first[:early], ended.history[:steps], ended.polished[:polish_steps]])
     kind = "bound" if ended.proved else "estimate"
     return CaseResult(
         id=lane.id,
@@ -127,7 +142,7 @@ def record(
         solution=vectors.x.split(ended.x),
         outputs=vectors.y.split(ended.y),
         products=tuple(products),
-        solver=SolverReport(plan.solver, Status.OK, steps, polish_steps, plan.tol, float(ended.residual), history),
+        solver=SolverReport(plan.solver, Status.OK, steps, early + polish_steps, plan.tol, float(ended.residual), history),
         linear=tuple(
             LinearReport(direction, method, *map(np.asarray, story))
             for direction, story in (("forward", ended.forward), ("adjoint", ended.adjoint))
@@ -138,6 +153,7 @@ def record(
         seconds={"batch": seconds},
         bounds={name: _bound(parts, kind if name in vectors.x.slices else "estimate") for name, parts in ended.values.items()},
         accuracy=accuracy,
+        start=STARTS[int(ended.begun)] if ended.ahead.size else "",
     )
 
 

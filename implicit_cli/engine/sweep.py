@@ -1,4 +1,4 @@
-"""The cases of a sweep: which values each has, what it is called, and the problem at its values.
+"""The cases of a sweep: which values each has, what it is called, and the problem at its values. `sweeping` computes them.
 
 A case's id is a hash of the question that it asks: the problem, its options and all that goes into it, and nothing of how it is
 answered. The same question has the same id in a larger design, in another shard and on another machine.
@@ -12,35 +12,25 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from implicit_cli.core.solvers import allowed
 from implicit_cli.core.transforms import TRANSFORMS
 from implicit_cli.engine.batch import Batch
 from implicit_cli.engine.bind import BoundProblem, bind, bounds_text, outside
-from implicit_cli.engine.case import Observer, failed, run_case
-from implicit_cli.engine.chunks import Room
 from implicit_cli.engine.faults import Faults
 from implicit_cli.engine.given import Array
 from implicit_cli.engine.plan import Plan
-from implicit_cli.engine.records import Lane
 from implicit_cli.engine.varied import SEED, Target, Varied
 from implicit_cli.engine.vectors import Vectors
-from implicit_cli.errors import ImplicitError
 from implicit_cli.problem import Data, Problem, Quantity
-from implicit_cli.result import CaseResult
 from implicit_cli.spec import LoadedSpec
-from implicit_cli.status import Status
 
 AT_ONCE = 4096
 """Points of a design that are looked at in one go."""
 WIDTH, WORTH_A_BATCH = 32, 64
 """Cases that one call of a compiled program takes; and the smallest design that is worth compiling it."""
-UNSOLVED = (Status.NOT_CONVERGED, Status.NOT_FINITE, Status.NO_CERTIFICATE, Status.NOT_A_MINIMUM)
-"""Ends of a solve that another solver may mend."""
-TROUBLES = 3
-"""Calls that may fail before cases are computed one by one."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +65,7 @@ class Cases:
                 self._varied.fault(target, [text])
         faults.stop()
         self._question = _question(bound, self._sections, loaded.model.seed)
+        self._batch: Batch | None = None
 
     def ids(self) -> list[str]:
         """The ids of all points, in order; points that ask the same question have the same."""
@@ -92,13 +83,41 @@ class Cases:
         swept = {name: values[0] for name, values in rows.items() if self._sections[name] != "parameters"}
         return Case(next(self._names(rows)), moved, int(seed), swept)
 
+    def points(self, indices: Sequence[int]) -> NDArray[Any]:
+        """Where some points of the design lie (points, entries): parameters as they are differentiated, without seeds."""
+        blocks = sorted({index // AT_ONCE for index in indices})
+        rows = []
+        for block in blocks:
+            found = self._rows(block * AT_ONCE, (block + 1) * AT_ONCE)
+            inside = [index - block * AT_ONCE for index in indices if index // AT_ONCE == block]
+            parts = [self._as_differentiated(name, values[inside]) for name, values in found.items() if name != SEED]
+            rows.append(np.concatenate([part.reshape(len(inside), -1) for part in parts or [np.zeros((len(inside), 1))]], axis=1))
+        return np.concatenate(rows)
+
+    def _as_differentiated(self, name: str, values: Array) -> NDArray[Any]:
+        """lambda of a parameter; of all else the values themselves."""
+        if self._sections[name] != "parameters":
+            return values.astype(float)
+        return np.asarray(TRANSFORMS[self.vectors.bound.variables[name].transform].to_lambda(jnp.asarray(values)))
+
+    def batch(self, plan: Plan) -> Batch | None:
+        """The program for many cases at once, the same for the same plan; None where there are too few to compile it for."""
+        if self.count < WORTH_A_BATCH:
+            return None
+        if self._batch is None or self._batch.plan is not plan:
+            self._batch = Batch(self.vectors, plan, warm=self.spec.start == "neighbour")
+        return self._batch
+
+    def at_once(self, plan: Plan) -> int:
+        """How many cases one call computes."""
+        batch = self.batch(plan)
+        return 1 if batch is None or batch.unsuited else WIDTH
+
     def row(self, plan: Plan) -> tuple[str, str]:
         """A line of the plan."""
-        spec = self.spec
-        how = "" if self.count >= WORTH_A_BATCH else "; one by one"
-        if not how:
-            why = Batch(self.vectors, plan).unsuited
-            how = f"; one by one: {why}" if why else f"; {WIDTH} at once"
+        spec, batch, how = self.spec, self.batch(plan), "; one by one"
+        if batch is not None:
+            how = f"; one by one: {batch.unsuited}" if batch.unsuited else f"; {WIDTH} at once"
         return "sweep", f"{self.count:,} {'case' if self.count == 1 else 'cases'}: {spec.design} of {', '.join(spec.over)}{how}"
 
     def _rows(self, start: int, stop: int) -> dict[str, Array]:
@@ -146,54 +165,6 @@ class Cases:
         yield ~((values > low) & (values < high)), f"with transform '{transform}' {where}"
         if isinstance(quantity, Data) and quantity.dtype == "int":
             yield values != np.round(values), "integers"
-
-
-def run_cases(
-    cases: Cases, plan: Plan, indices: Sequence[int], *, observer: Observer | None = None, room: Room | None = None
-) -> Iterator[CaseResult]:
-    """The cases at some points of the design, in this order.
-
-    Small regular ones are computed `WIDTH` at a time, whose numbers do not depend on each other. A case whose own code raises an
-    error has a status that says so.
-    """
-    batch = Batch(cases.vectors, plan) if indices and cases.count >= WORTH_A_BATCH else None
-    troubles = 0
-    for begin in range(0, len(indices), WIDTH):
-        some = [cases.at(index) for index in indices[begin : begin + WIDTH]]
-        lanes = [Lane(cases.vectors.moved(case.bound, single=plan.single), case.seed, case.id) for case in some]
-        found: Sequence[CaseResult | None] = [None] * len(lanes)
-        if batch is not None and not batch.unsuited and troubles < TROUBLES:
-            try:
-                found = batch([*lanes, *lanes[:1] * (WIDTH - len(lanes))])[: len(lanes)]
-            except Exception:  # one of them fails, or all are too large together: which, is seen one by one
-                troubles += 1
-        for case, lane, result in zip(some, lanes, found, strict=True):
-            result = result or _alone(lane, plan, observer, room)
-            if cases.spec.on_failure == "retry":
-                result = _retried(result, lane, plan, observer, room)
-            yield replace(result, swept=case.swept)
-
-
-def _retried(result: CaseResult, lane: Lane, plan: Plan, observer: Observer | None, room: Room | None) -> CaseResult:
-    """The case by another solver, where that succeeds; what failed otherwise stays as it is."""
-    if result.status not in UNSOLVED:
-        return result
-    vectors = lane.vectors
-    for solver in allowed(vectors.condition.kind, vectors.goal):
-        if solver != plan.solver:
-            again = _alone(lane, replace(plan, solver=solver), observer, room)
-            if again.status.good:
-                return replace(again, message=f"by {solver}, for {plan.solver} ended as {result.status.label}")
-    return result
-
-
-def _alone(lane: Lane, plan: Plan, observer: Observer | None, room: Room | None) -> CaseResult:
-    try:
-        return run_case(lane.vectors, plan, identity=lane.id, seed=lane.seed, observer=observer, room=room)
-    except ImplicitError:
-        raise
-    except Exception as error:
-        return failed(lane.vectors, plan, error, identity=lane.id)
 
 
 def _bound(loaded: LoadedSpec, cls: type[Problem], stand_ins: Mapping[tuple[str, str], Array]) -> BoundProblem:

@@ -161,6 +161,11 @@ class SweepSpec(Strict):
         "is then {normal: [MEAN]}",
     )
     max_cases: int = Field(default=1_000_000, ge=1, description="most cases that are allowed")
+    start: Literal["cold", "neighbour"] = Field(
+        default="cold",
+        description="where a solve begins. cold: at the case's own guess; neighbour: where the residual is smaller there, at the "
+        "solution of the case before it on a path from neighbour to neighbour, or at what that predicts along the tangent",
+    )
     on_failure: Literal["skip", "retry", "abort"] = Field(
         default="skip",
         description="what a case that fails means. skip: it has a status of its own, the others go on; retry: it is solved again "

@@ -9,6 +9,7 @@ from implicit_cli.store.overview import CaseRow, Overview, read_overview
 from implicit_cli.store.parts import Parts
 from implicit_cli.store.read import read_summary, summarise
 from implicit_cli.store.scratch import Scratch
+from implicit_cli.store.shards import Progress, Shards, read_shards, shard_bounds, write_shards
 from implicit_cli.store.stored import Outcomes, StoredCase, read_outcomes, read_stored
 from implicit_cli.store.summary import (
     CaseSummary,
@@ -38,9 +39,11 @@ __all__ = [
     "Overview",
     "Parts",
     "ProductSummary",
+    "Progress",
     "QuantitySummary",
     "ResultArrays",
     "Scratch",
+    "Shards",
     "SolverSummary",
     "StoredArray",
     "StoredCase",
@@ -53,11 +56,14 @@ __all__ = [
     "read_claims",
     "read_outcomes",
     "read_overview",
+    "read_shards",
     "read_stored",
     "read_summary",
     "replace_file",
+    "shard_bounds",
     "summarise",
     "write_optimised",
     "write_result",
+    "write_shards",
     "write_verification",
 ]

@@ -11,7 +11,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ VERSION = 1
 IDENTITY = "sweep.json"
 DAMAGED = ".damaged"
 _PART = re.compile(r".+-[0-9a-f]{16}\.h5")
-_TEMPORARY = re.compile(r"\.implicit-[0-9a-f]{16}\.part")
+_OURS = re.compile(r"\.implicit-[0-9a-f]{16}\.part|plan\.npz|shard-\d+\.log")
 _CURE = "go on with what it belongs to, or remove the folder to start anew"
 _GOOD = {int(status) for status in Status if status.good}
 
@@ -50,6 +50,19 @@ class Parts:
         self.damaged: list[str] = []
         self._claim()
 
+    @classmethod
+    def of(cls, folder: Path) -> Parts:
+        """The parts in a folder, whatever sweep they belong to; raises InputError where it is none of ours."""
+        place = Path(folder) / IDENTITY
+        try:
+            return cls(folder, json.loads(place.read_bytes())["identity"])
+        except FileNotFoundError:
+            raise InputError(f"{folder}: no folder with the parts of a sweep") from None
+        except OSError as error:
+            raise EnvironmentProblem(f"{place}: cannot read the file: {reason(error)}") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{place}: damaged, or no file of a sweep: {_CURE}") from error
+
     def add(self, header: Header, cases: Sequence[CaseResult]) -> Path:
         """Keep these cases in a new file, complete and durable. Raises what `write_result` does, and what the folder does."""
         self._claim()
@@ -67,11 +80,20 @@ class Parts:
         A case that is in several files has its first good status, else its first, by the names of the files.
         """
         statuses: dict[str, int] = {}
-        for _, found in sorted(self._read_all().items()):
+        for _, found in sorted(self.each(), key=lambda each: each[0]):
             for name, code in found.items():
                 if name not in statuses or (code in _GOOD and statuses[name] not in _GOOD):
                     statuses[name] = code
         return statuses
+
+    def each(self) -> Iterator[tuple[str, Mapping[str, int]]]:
+        """Each finished file's name, and the status codes of its cases by their ids, as `done` reads them."""
+        read: set[str] = set()
+        # Looks again until nothing is new: what others have merged meanwhile is in a file that has appeared.
+        while new := [file for file in self.files() if file.name not in read]:
+            for file in new:
+                read.add(file.name)
+                yield file.name, self._read(file) or {}
 
     def compact(self, files: Sequence[Path]) -> Path:
         """Make one file of `files`, which must be those that this process added, and delete them afterwards.
@@ -109,7 +131,7 @@ class Parts:
         """Delete what is ours in the folder, leftovers of killed processes too, and the folder where nothing else is in it."""
         names = self._names()
         # The identity goes last: after a kill, what is left is still known to be this sweep's.
-        ours = [name for name in names if _PART.fullmatch(name.removesuffix(DAMAGED)) or _TEMPORARY.fullmatch(name)]
+        ours = [name for name in names if _PART.fullmatch(name.removesuffix(DAMAGED)) or _OURS.fullmatch(name)]
         self._delete(self.folder / name for name in (*ours, IDENTITY))
         with contextlib.suppress(OSError):
             self.folder.rmdir()
@@ -159,15 +181,6 @@ class Parts:
             return []
         except OSError as error:
             raise EnvironmentProblem(f"{self.folder}: cannot read the folder: {reason(error)}") from error
-
-    def _read_all(self) -> dict[str, dict[str, int]]:
-        """Status codes by id, by the name of the file."""
-        read: dict[str, dict[str, int]] = {}
-        # Looks again until nothing is new: what others have merged meanwhile is in a file that has appeared.
-        while new := [file for file in self.files() if file.name not in read]:
-            for file in new:
-                read[file.name] = self._read(file) or {}
-        return read
 
     def _read(self, path: Path) -> dict[str, int] | None:
         """Status codes by id in one file; None where it is gone, or damaged and therefore set aside."""

@@ -106,6 +106,12 @@ class _Writer:
         self.per_case("message", [case.message for case in self.cases], "cause and cure where the status is not ok")
         accuracy = [float(case.accuracy) for case in self.cases]
         self.file.put(f"{layout.CASES}/accuracy", accuracy, [self.case], "largest bound of a product, relative to the product")
+        for name, long_name in (
+            ("start", "where the solve began"),
+            ("basin", "case from which the solution goes on without a jump"),
+        ):
+            if any(getattr(case, name) for case in self.cases):
+                self.per_case(name, [getattr(case, name) for case in self.cases], long_name)
         for stage in dict.fromkeys(stage for case in self.cases for stage in case.seconds):
             seconds = [case.seconds.get(stage, np.nan) for case in self.cases]
             self.file.put(f"{layout.SECONDS}/{layout.component(stage)}", seconds, [self.case], f"wall time: {stage}", "s")

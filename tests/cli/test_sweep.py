@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -187,25 +186,6 @@ def test_a_signal_ends_the_run_after_saving(implicit, saved_often, number, code)
     assert len(set(values("s.h5")[0])) == 600
 
 
-def test_kill_loses_nothing_that_was_finished(implicit, saved_often):
-    rng, finished = random.Random(3), set()
-    for _ in range(4):
-        process = started("run", "s.yaml", "-o", "s.h5", *LONG)
-        wait_for_cases(process)
-        time.sleep(rng.random())
-        process.kill()
-        process.communicate()
-        found = {name for part in Path("s.h5.parts").glob("*.h5") for name in store.read_outcomes(part).ids}
-        assert finished <= found
-        finished = found
-    done = implicit("run", "s.yaml", "-o", "s.h5", *LONG)
-    assert done.code == 0
-    ids, b, x = values("s.h5")
-    assert len(ids) == len(set(ids)) == 600
-    assert finished <= set(ids)
-    np.testing.assert_allclose(x, np.linalg.solve(Q, b.T).T, rtol=0, atol=1e-13)
-
-
 def test_a_damaged_part_is_named_and_computed_again(implicit):
     assert implicit("run", "s.yaml", "-o", "s.h5", "--shard", "1/1").code == 0
     part = next(Path("s.h5.parts").glob("*.h5"))
@@ -249,7 +229,7 @@ def test_the_rate_is_that_of_late_and_not_of_what_was_compiled(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(sweeping.time, "monotonic", lambda: now[0])
     heard = Heard()
-    watched = sweeping._Watched({}, 1000, heard)
+    watched = sweeping.Watched({}, 1000, heard)
     for second in (40.0, *np.arange(41.0, 91.0)):  # 40 s until the first, then two a second
         now[0] = second
         result = SimpleNamespace(status=Status.OK, accuracy=1e-9)

@@ -63,6 +63,15 @@ def test_a_grid_has_every_combination_and_the_last_axis_varies_fastest(made):
     assert {tuple(c.swept) for c in found} == {("seed",)}
 
 
+@pytest.mark.parametrize("given", ["a: [0, 1, 2]", "a: [0.0, 1.0, 2.0]"])
+def test_levels_between_whole_numbers_are_kept(made, given):
+    cases = made(GIVEN.replace("a: [0.0, 0.5, 1.0]", given) + "sweep: {over: {'a[0]': {linspace: [0, 1, 5]}}}\n")
+    assert [cases.at(index).bound.data["a"].tolist() for index in range(5)] == [[0.25 * k, 1.0, 2.0] for k in range(5)]
+    # also where only the sweep gives the data
+    alone = made(GIVEN.replace("data: {a: [0.0, 0.5, 1.0]}\n", "") + "sweep: {over: {a: {linspace: [[0, 0, 0], [1, 1, 2], 3]}}}\n")
+    assert alone.at(1).bound.data["a"].tolist() == [0.5, 0.5, 1.0]
+
+
 def test_data_initial_guesses_and_whole_arrays_vary(made):
     over = "{a: [[0, 0, 0], [1, 1, 1]], x: [5.0, 6.0], k: [2.0, 3.0], n: [[1, 2], [3, 4]]}"
     cases = made(f"{GIVEN}sweep: {{design: zip, over: {over}}}\n")

@@ -129,6 +129,8 @@ def make_case() -> CaseResult:
         bounds={"w": bound(), "offset": bound(), "loss": bound(kind="estimate"), "score": bound(kind="estimate")},
         accuracy=3e-9,
         swept={"seed": np.array(7)},
+        start="tangent",
+        basin="a",
     )
 
 

@@ -150,14 +150,20 @@ def solve(
     max_steps: int,
     linearise: Callable[[Point], LinearSolver] | None,
     early: Callable[[Point], LinearSolver] | None = None,
+    close: bool = False,
     observer: Observer | None = None,
 ) -> Solution:
     """Run the named solver from p.x; then, where `linearise` is given, polish with Newton steps down to rounding.
 
     A solver that ran out of steps is not polished: it is far from a root, and a Newton step may lead to another one. With `early`,
     which linearises too, and is to fail where A is not positive definite, Newton steps are tried on the way, and count if they end
-    at a minimum; it takes `linearise` as well, for the polish.
+    at a minimum; it takes `linearise` as well, for the polish. Where p.x is `close` to a solution, Newton steps come first,
+    and count if they get to tol.
     """
+    if close and linearise is not None:
+        there = polish(Solution(p.x, Status.NOT_CONVERGED, np.zeros(0), name), goal, p, tol, linearise)
+        if there.status is Status.OK:
+            return there
     method = METHODS[name](goal)
     if isinstance(method, HostMethod):
         solution = drive(method, goal, p, tol=tol, max_steps=max_steps, observer=observer)
