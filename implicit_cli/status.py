@@ -23,6 +23,7 @@ class Status(IntEnum):
     NOT_FINITE = 9
     PRECISION_LOST = 10
     CRASHED = 11
+    TIMED_OUT = 12
 
     @property
     def label(self) -> str:
@@ -58,4 +59,5 @@ _TEXTS = {
     Status.PRECISION_LOST: "rounding takes nearly all digits, for dF/dx is close to singular, or nearly equal numbers are "
     "subtracted: rescale the problem, or move the parameters",
     Status.CRASHED: "the problem's own code raised an error, or its process ended: run this case alone to see where",
+    Status.TIMED_OUT: "the case took longer than sweep.timeout allows: raise it, or help the solver",
 }

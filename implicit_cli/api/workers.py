@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import shutil
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
@@ -28,6 +29,8 @@ DEATHS = 2
 """Workers that a case may take with it, alone, before it counts as crashed."""
 WATCHED_EVERY, PATIENCE = 0.5, 120.0
 """Seconds between two looks at whether to leave; and those in which a process of this machine must have started."""
+ALLOWANCE = 240.0
+"""Seconds that a chunk may take beyond `sweep.timeout` for each of its cases: to prepare the problem, to compile, to save."""
 
 SETTINGS = {
     "logging": {"distributed": "critical"},
@@ -41,6 +44,8 @@ SETTINGS = {
     "distributed.worker.memory.terminate": 0.95,
 }
 """Settings of dask: a worker computes until its memory is at an end; it says nothing, and shows nothing to others."""
+QUIET = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
+"""Of the scheduler: no page of its own, and no fixed port, which another sweep on this machine may have."""
 
 
 class ProcessEnded(Exception):
@@ -95,15 +100,26 @@ class Workers:
                 "nthreads": 1,
                 "memory_limit": psutil.virtual_memory().total // self.jobs,
                 "env": {COUNT: str(self.jobs)},
+                "security": security,
+                "dashboard": False,
+                "preload": ["implicit_cli.api.worker"],
             }
-            options |= {"security": security, "dashboard": False, "preload": ["implicit_cli.api.worker"]}
-            scheduler = {"host": "127.0.0.1", "port": 0, "dashboard": False, "dashboard_address": None, "security": security}
+            scheduler = {"host": "127.0.0.1", "port": 0, **QUIET, "security": security}
             workers = {number: {"cls": Nanny, "options": options} for number in range(self.jobs)}
             return SpecCluster(workers=workers, scheduler={"cls": Scheduler, "options": scheduler}, security=security)
         import dask_jobqueue
 
         made = getattr(dask_jobqueue, f"{CLUSTERS[self.cluster]}Cluster")
-        cluster = made(cores=1, processes=1, security=security, shared_temp_directory=str(Path.cwd()))
+        command = str(made.job_cls.submit_command).partition(" ")[0]
+        if shutil.which(command) is None:
+            raise EnvironmentProblem(f"--cluster: found '{self.cluster}', whose command '{command}' is not on this machine")
+        try:
+            cluster = made(cores=1, processes=1, security=security, shared_temp_directory=str(Path.cwd()), scheduler_options=QUIET)
+        except ValueError as error:  # what only the site knows is missing
+            place = f"jobqueue.{self.cluster} in ~/.config/dask/jobqueue.yaml"
+            raise InputError(
+                f"--cluster: {self.cluster} needs more: {' '.join(str(error).split())}; it belongs under {place}"
+            ) from None
         cluster.adapt(minimum_jobs=self.jobs, maximum_jobs=self.jobs)  # a job that ends is replaced
         return cluster
 
@@ -115,6 +131,7 @@ class _Crowd:
         self.client, self.workers, self.work, self.watched = client, workers, work, watched
         self.again: deque[Sequence[int]] = deque()
         self.flying: dict[Any, Sequence[int]] = {}
+        self.due: dict[Any, float] = {}
         self.landed: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.deaths: Counter[int] = Counter()
         self.size, self.seen = FIRST, time.monotonic()
@@ -122,6 +139,8 @@ class _Crowd:
     def run(self, indices: Sequence[int]) -> None:
         """Compute these cases, and tell of each."""
         rest = deque(indices)
+        if self.workers.cluster is not None:
+            self.watched.stage(f"asking {self.workers.cluster} for {self.workers.jobs} jobs")
         while True:
             # one chunk for each worker that is alive: one that waited behind another would be blamed for its end
             for _ in range(self._free()):
@@ -131,6 +150,8 @@ class _Crowd:
                 return
             with contextlib.suppress(queue.Empty):
                 self._land(self.landed.get(timeout=WATCHED_EVERY))
+            for future in [future for future, due in self.due.items() if time.monotonic() > due]:
+                self._give_up(future)
 
     def _free(self) -> int:
         """How many workers have nothing to do."""
@@ -154,12 +175,17 @@ class _Crowd:
     def _launch(self, chunk: Sequence[int]) -> None:
         future = self.client.submit(compute, self.workers.request, self.work.output.absolute(), chunk, pure=False)
         self.flying[future] = chunk
+        if (seconds := self.work.cases.spec.timeout) is not None:
+            self.due[future] = time.monotonic() + ALLOWANCE + seconds * len(chunk)
         future.add_done_callback(self.landed.put)
 
     def _land(self, future: Any) -> None:
         from distributed.scheduler import KilledWorker
 
-        chunk = self.flying.pop(future)
+        chunk = self.flying.pop(future, None)
+        self.due.pop(future, None)
+        if chunk is None:
+            return  # it was given up
         try:
             path, cases, seconds = future.result()
         except KilledWorker:
@@ -172,20 +198,40 @@ class _Crowd:
         if self.size > FIRST:
             self.size -= self.size % FIRST
 
+    def _give_up(self, future: Any) -> None:
+        """End the worker of a chunk that does not come back: a case in it does not come to the end of a step."""
+        chunk = self.flying.pop(future)
+        del self.due[future]
+        workers = [address for address, keys in self.client.processing().items() if future.key in keys]
+        future.cancel()
+        self.client.restart_workers(workers, raise_for_error=False)
+        if len(chunk) > 1:
+            self._split(chunk)
+            return
+        from implicit_cli import engine
+
+        self._mark(chunk[0], engine.TimedOut(f"more than {self.work.cases.spec.timeout:g} s, and no step of the solver ended"))
+
     def _blame(self, chunk: Sequence[int]) -> None:
         """One of these cases may have ended its worker: which one is found by halves."""
         if len(chunk) > 1:
-            half = len(chunk) // 2
-            self.again.extend((chunk[:half], chunk[half:]))
+            self._split(chunk)
             return
         (index,) = chunk
         self.deaths[index] += 1
         if self.deaths[index] < DEATHS:
             self.again.append(chunk)
-            return
+        else:
+            self._mark(index, ProcessEnded(f"{DEATHS} times, with this case alone in it: native code crashed, or memory ran out"))
+
+    def _split(self, chunk: Sequence[int]) -> None:
+        half = len(chunk) // 2
+        self.again.extend((chunk[:half], chunk[half:]))
+
+    def _mark(self, index: int, error: Exception) -> None:
+        """This case is done, and failed."""
         from implicit_cli import engine
 
-        error = ProcessEnded(f"{DEATHS} times, with this case alone in it: native code crashed, or memory ran out")
         result = engine.marked(self.work.cases, self.work.plan, index, error)
         self.work.kept(self.work.keep([result]))
         self.watched.add(finished(result))

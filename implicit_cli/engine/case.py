@@ -45,6 +45,37 @@ class Observer(SolverObserver, Protocol):
     def chunk(self, done: int, total: int) -> None: ...
 
 
+class TimedOut(Exception):
+    """A case took longer than it may."""
+
+
+class Deadline:
+    """An observer that ends a case when its time is over, by TimedOut; else it passes on what it hears."""
+
+    def __init__(self, seconds: float, observer: Observer | None) -> None:
+        self.seconds, self.observer = seconds, observer
+        self._end = time.monotonic() + seconds
+
+    def stage(self, text: str) -> None:
+        self._look()
+        if self.observer is not None:
+            self.observer.stage(text)
+
+    def progress(self, step: int, residual: float, tol: float) -> None:
+        self._look()
+        if self.observer is not None:
+            self.observer.progress(step, residual, tol)
+
+    def chunk(self, done: int, total: int) -> None:
+        self._look()
+        if self.observer is not None:
+            self.observer.chunk(done, total)
+
+    def _look(self) -> None:
+        if time.monotonic() > self._end:
+            raise TimedOut(f"more than {self.seconds:g} s")
+
+
 class Stopwatch:
     """Wall time by stage."""
 
@@ -353,10 +384,13 @@ def _unsolved(vectors: Vectors, plan: Plan, found: Found, watch: Stopwatch, iden
 
 
 def failed(vectors: Vectors, plan: Plan, error: Exception, *, identity: str) -> CaseResult:
-    """A case in which the problem's own code, or the device, raised an error: nothing is known of it."""
+    """A case in which the problem's own code, or the device, raised an error, or whose time was over: nothing is known of it."""
     first = next(iter(str(error).strip().splitlines()), "")
-    status, message = verdict(Status.CRASHED, f"{type(error).__name__}{': ' if first else ''}{first}")
-    nothing = Solution(jnp.full(vectors.x.size, jnp.nan), Status.CRASHED, np.zeros(0), plan.solver)
+    if isinstance(error, TimedOut):
+        status, message = verdict(Status.TIMED_OUT, first)
+    else:
+        status, message = verdict(Status.CRASHED, f"{type(error).__name__}{': ' if first else ''}{first}")
+    nothing = Solution(jnp.full(vectors.x.size, jnp.nan), status, np.zeros(0), plan.solver)
     found = Found(Point(nothing.x, vectors.start, vectors.data), nothing, np.nan)
     return _without_products(vectors, plan, found, Stopwatch(), identity, status, message)
 

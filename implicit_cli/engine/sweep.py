@@ -46,7 +46,8 @@ class Case:
 class Cases:
     """The points of a design, with the problem that they belong to; `vectors` is the problem at the spec's own values.
 
-    Raises InputError where the section `sweep` does not fit the problem, with all faults that can be seen.
+    `compiled` says that a case has been computed by itself. Raises InputError where the section `sweep` does not fit the problem,
+    with all faults that can be seen.
     """
 
     def __init__(self, loaded: LoadedSpec, cls: type[Problem]) -> None:
@@ -66,6 +67,7 @@ class Cases:
         faults.stop()
         self._question = _question(bound, self._sections, loaded.model.seed)
         self._batch: Batch | None = None
+        self.compiled = False
 
     def ids(self) -> list[str]:
         """The ids of all points, in order; points that ask the same question have the same."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from implicit_cli.core.solvers import allowed
-from implicit_cli.engine.case import Observer, failed, run_case
+from implicit_cli.engine.case import Deadline, Observer, failed, run_case
 from implicit_cli.engine.chunks import Room
 from implicit_cli.engine.path import FloatArray, Link, chains, prediction, start_of, suspect
 from implicit_cli.engine.plan import Plan
@@ -18,8 +18,10 @@ from implicit_cli.errors import ImplicitError
 from implicit_cli.result import CaseResult
 from implicit_cli.status import Status
 
-UNSOLVED = (Status.NOT_CONVERGED, Status.NOT_FINITE, Status.NO_CERTIFICATE, Status.NOT_A_MINIMUM)
+UNSOLVED = (Status.NOT_CONVERGED, Status.NOT_FINITE, Status.NO_CERTIFICATE, Status.NOT_A_MINIMUM, Status.TIMED_OUT)
 """Ends of a solve that another solver may mend."""
+TO_COMPILE = 120.0
+"""Seconds that the first case of a process may take beyond `sweep.timeout`: it compiles what all others use."""
 TROUBLES = 3
 """Calls that may fail before cases are computed one by one."""
 
@@ -159,4 +161,9 @@ class _Run:
             return failed(lane.vectors, plan, error, identity=lane.id)
 
     def _solved(self, lane: Lane, plan: Plan, at: FloatArray | None) -> CaseResult:
-        return run_case(lane.vectors, plan, identity=lane.id, seed=lane.seed, observer=self.observer, room=self.room, at=at)
+        seconds, observer = self.cases.spec.timeout, self.observer
+        if seconds is not None:
+            observer = Deadline(seconds + (0.0 if self.cases.compiled else TO_COMPILE), self.observer)
+        result = run_case(lane.vectors, plan, identity=lane.id, seed=lane.seed, observer=observer, room=self.room, at=at)
+        self.cases.compiled = True
+        return result

@@ -166,6 +166,12 @@ class SweepSpec(Strict):
         description="where a solve begins. cold: at the case's own guess; neighbour: where the residual is smaller there, at the "
         "solution of the case before it on a path from neighbour to neighbour, or at what that predicts along the tangent",
     )
+    timeout: float | None = Field(
+        default=None,
+        gt=0,
+        description="seconds after which a case is given up; looked at between steps of its solver, and with --jobs also where "
+        "it does not come to one. Cases that are computed many at once have no clock. Left out: no limit",
+    )
     on_failure: Literal["skip", "retry", "abort"] = Field(
         default="skip",
         description="what a case that fails means. skip: it has a status of its own, the others go on; retry: it is solved again "

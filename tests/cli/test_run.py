@@ -39,15 +39,23 @@ def test_everything_reaches_the_use_case(implicit, calls, tmp_path):
     done = implicit(
         "run", "dir/spec.yaml", "-o", "out.h5", "--set", "seed=1", "--set", "data.y=[1, 2]", "--device", "gpu:1",
         "--allow-plugin", "--plugin", "a.py", "--plugin", "b.py", "--shard", "2/3",
+        "--jobs", "3", "--cluster", "slurm",
     )  # fmt: skip
     options = {"overrides": ("seed=1", "data.y=[1, 2]"), "device": "gpu:1", "allow_plugin": True}
-    assert calls == [("dir/spec.yaml", Path("out.h5"), {**options, "plugins": (Path("a.py"), Path("b.py")), "shard": "2/3"})]
+    assert calls == [
+        (
+            "dir/spec.yaml",
+            Path("out.h5"),
+            {**options, "plugins": (Path("a.py"), Path("b.py")), "shard": "2/3", "jobs": 3, "cluster": "slurm"},
+        )
+    ]
     assert (done.code, done.out) == (1, "")
 
 
 def test_defaults(implicit, calls):
     implicit("run", "-", "-o", "out.h5")
-    assert calls == [("-", Path("out.h5"), {"overrides": (), "device": None, "allow_plugin": False, "plugins": (), "shard": None})]
+    options = {"overrides": (), "device": None, "allow_plugin": False, "plugins": ()}
+    assert calls == [("-", Path("out.h5"), {**options, "shard": None, "jobs": None, "cluster": None})]
 
 
 def test_what_a_pipe_is_told(implicit, calls):

@@ -13,10 +13,11 @@ import psutil
 import pytest
 
 from implicit_cli import api, store
+from implicit_cli.api import workers
 from implicit_cli.status import Status
 
 PROBLEM = '''\
-"""A shift whose code ends its process, or takes all memory, at some values."""
+"""A shift whose code ends its process, takes all memory, or never ends, at some values."""
 
 import os
 import signal
@@ -48,6 +49,8 @@ class Deadly(Problem):
         hoard = []
         while float(theta.b) == 5.0:
             hoard.append(np.ones(10_000_000))
+            time.sleep(0.05)
+        while float(theta.b) == 100.0:
             time.sleep(0.05)
         return {}
 '''
@@ -83,10 +86,10 @@ class Killer:
         if progress.done < 12 or self.killed:
             return
         family = psutil.Process().children(recursive=True)
-        workers = [one for one in family if one.status() != "zombie" and "spawn_main" in " ".join(one.cmdline())]
-        if workers:
-            self.killed = workers[0].pid
-            workers[0].kill()
+        found = [one for one in family if one.status() != "zombie" and "spawn_main" in " ".join(one.cmdline())]
+        if found:
+            self.killed = found[0].pid
+            found[0].kill()
 
 
 @pytest.mark.slow
@@ -106,8 +109,16 @@ def test_whatever_ends_a_worker_costs_no_other_case(monkeypatch):
     assert b[status == Status.CRASHED].tolist() == [3.0, 5.0]
     assert b.tolist() == list(range(24))
     np.testing.assert_array_equal(x[status == Status.OK], b[status == Status.OK])
-    assert np.isnan(x[status == Status.CRASHED]).all()
+    assert np.isnan(x[status != Status.OK]).all()
     assert all("ProcessEnded: 2 times, with this case alone in it" in case.message for case in report.cases)
+
+
+@pytest.mark.slow
+def test_a_case_that_never_ends_is_given_up(monkeypatch):
+    monkeypatch.setattr(workers, "ALLOWANCE", 20.0)
+    report = api.run("s.yaml", Path("s.h5"), overrides=["sweep.over.b=[100, 101]", "sweep.timeout=3"], allow_plugin=True, jobs=2)
+    assert report.counts == {Status.OK: 1, Status.TIMED_OUT: 1}
+    assert report.cases[0].message.startswith("more than 3 s, and no step of the solver ended: the case took longer")
 
 
 @pytest.mark.slow

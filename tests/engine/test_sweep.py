@@ -1,6 +1,7 @@
-"""The cases of a sweep: their values, their ids, and what is refused."""
+"""The cases of a sweep: their values, their ids, how they end, and what is refused."""
 
 import itertools
+import time
 
 import h5py
 import numpy as np
@@ -250,3 +251,31 @@ def test_a_solver_that_fails_gives_way_to_another_where_that_is_asked_for(made, 
         assert {result.status for result in found} == {Status.OK}
         assert {result.message for result in found} == {"by anderson, for fixed_point ended as not_converged"}
         np.testing.assert_allclose([float(result.solution["x"]) for result in found], [0.5, 2.0], rtol=1e-14)
+
+
+class Slow(Problem):
+    """k x = 1, which takes a while at k = 2."""
+
+    k = Parameter()
+    x = Unknown(initial=1.0)
+
+    def condition(self):
+        return root(lambda x, theta, data: x._replace(x=theta.k * x.x - 1.0))
+
+    def settle(self, x, theta, data):
+        time.sleep(0.6 if float(theta.k) == 2.0 else 0.0)
+        return {}
+
+
+@pytest.mark.parametrize(("timeout", "statuses"), [("0.5", [0, 12, 0]), ("null", [0, 0, 0])])
+def test_a_case_that_takes_too_long_is_given_up_alone(made, timeout, statuses):
+    text = f"problem: slow\nsweep: {{over: {{k: [1.0, 2.0, 4.0]}}, timeout: {timeout}}}\n"
+    cases = made(text, cls=Slow)
+    plan = engine.make_plan(cases._loaded, cases.vectors)
+    list(engine.run_cases(cases, plan, [0]))  # compiles
+    found = list(engine.run_cases(cases, plan, range(3)))
+    assert [int(result.status) for result in found] == statuses
+    if timeout != "null":
+        assert found[1].message.startswith("more than 0.5 s: the case took longer than sweep.timeout allows")
+        assert np.isnan(found[1].solution["x"])
+    assert float(found[2].solution["x"]) == 0.25

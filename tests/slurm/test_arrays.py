@@ -1,6 +1,7 @@
 """`implicit sweep` on a real Slurm: an array to its end, a cancelled task, a time limit, a job that takes the nodes."""
 
 import json
+import subprocess
 import sys
 
 import h5py
@@ -130,3 +131,24 @@ def test_a_job_that_takes_the_nodes_costs_nothing(sweep, cluster, awaited):
         assert sweep.kept(shard)[-1] == sweep.saved(shard)[-1]
     assert status(sweep, 0)["missing"] == 0
     sweep.merged()
+
+
+def test_jobs_compute_what_one_process_hands_out_and_one_that_is_cancelled_costs_nothing(sweep, cluster, awaited, monkeypatch):
+    # what only a site knows is in the settings of dask-jobqueue, which may be in the environment
+    for name, value in {"MEMORY": "2GB", "QUEUE": "low", "WALLTIME": "00:10:00", "LOG_DIRECTORY": str(sweep.folder)}.items():
+        monkeypatch.setenv(f"DASK_JOBQUEUE__SLURM__{name}", value)
+    sweep.pause(LONG)
+    command = [sys.executable, "-m", "implicit_cli", "run", "s.yaml", "-o", "s.h5", "--allow-plugin"]
+    words = ["--jobs", "2", "--cluster", "slurm"]
+    process = subprocess.Popen([*command, *words], cwd=sweep.folder, stderr=subprocess.PIPE, text=True)
+    awaited(lambda: list((sweep.folder / "s.h5.parts").glob("*.h5")) or process.poll() is not None, "a part is saved", 120)
+    first = cluster.call("squeue", "--noheader", "--states=RUNNING", "--format=%i").split()[0]
+    cluster.call("scancel", first)
+    sweep.pause(0)
+    _, err = process.communicate(timeout=180)
+    assert process.returncode == 0, err
+    assert err.splitlines()[:2] == ["implicit: 24 cases", "implicit: asking slurm for 2 jobs"]
+    assert "24 cases, 24 ok" in err.splitlines()[-1]
+    awaited(lambda: not cluster.call("squeue", "--noheader"), "the jobs have ended")
+    sweep.implicit("run", "s.yaml", "-o", "whole.h5", "--allow-plugin", "-q")
+    sweep.implicit("compare", "whole.h5", "s.h5")
