@@ -48,7 +48,10 @@ def cluster(tmp_path_factory) -> Iterator[slurm.Cluster]:
         # jobs inherit it: the commands of this Python
         patch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
         try:
-            found.start()
+            try:
+                found.start()
+            except AssertionError as error:  # a machine on which its daemons cannot run
+                pytest.skip(f"needs a Slurm that starts here: {error}")
             yield found
         finally:
             found.stop()
