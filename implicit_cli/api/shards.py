@@ -92,14 +92,14 @@ def work_on(
 
 def sweep_status(output: Path) -> SweepStatus:
     """How far a planned sweep is, shard by shard; reads files alone. Raises InputError where nothing is planned."""
-    shards, _, progress = _read(output)
-    lines = []
-    for number, (begin, end) in enumerate(pairwise(shards.bounds()), start=1):
-        done, failed = int(progress.done[begin:end].sum()), int(progress.failed[begin:end].sum())
-        lines.append(ShardLine(number, int(end - begin), done, failed))
+    shards, _, progress, _ = _read(output)
+    done, failed = progress.done, progress.failed
+    lines = tuple(
+        ShardLine(number, int(end - begin), int(done[begin:end].sum()), int(failed[begin:end].sum()))
+        for number, (begin, end) in enumerate(pairwise(shards.bounds()), start=1)
+    )
     missing = [line.shard for line in lines if line.missing]
-    command = shlex.join(submission(output, missing)) if missing else ""
-    return SweepStatus(output, tuple(lines), command)
+    return SweepStatus(output, lines, shlex.join(submission(output, missing)) if missing else "")
 
 
 def submit_sweep(output: Path) -> tuple[str, tuple[int, ...]]:
@@ -119,14 +119,14 @@ def merge_sweep(output: Path, *, partial: bool = False) -> MergeReport:
 
     Raises InputError where cases are missing, unless it may be `partial`, and where files are not of one sweep.
     """
-    shards, parts, progress = _read(output)
+    shards, parts, progress, also = _read(output)
     missing = int((~progress.done).sum())
     if missing and (not partial or not progress.done.any()):
         raise InputError(
             f"{output}: {missing} of {len(shards.ids)} cases are missing, allowed: all of them, or --partial; "
             f"`implicit sweep status {output}` says which"
         )
-    merged = parts.merge(output, order=shards.names(), also=[output] if earlier(output, parts) else [])
+    merged = parts.merge(output, order=shards.names(), also=also)
     if not missing:
         parts.remove()
     return MergeReport(output, merged.cases, missing, merged.statuses)
@@ -138,17 +138,18 @@ def _planned(output: Path) -> Shards:
     return store.read_shards(parts_of(output))
 
 
-def _read(output: Path) -> tuple[Shards, Parts, Progress]:
-    """What is planned, the parts, and which cases are done."""
+def _read(output: Path) -> tuple[Shards, Parts, Progress, list[Path]]:
+    """What is planned, the parts, which cases are done, and the earlier result where it has some of them."""
     from implicit_cli import store
 
     shards = _planned(output)
     parts = store.Parts.of(parts_of(output))
     progress = store.Progress(shards)
-    progress.enter(earlier(output, parts))
+    before = earlier(output, parts)
+    progress.enter(before)
     for _, found in parts.each():
         progress.enter(found)
-    return shards, parts, progress
+    return shards, parts, progress, [output] if before else []
 
 
 def _timed(work: Sweep, names: Sequence[str], observer: Observer | None, begun: float) -> tuple[float, float]:

@@ -10,7 +10,7 @@ import numpy as np
 from implicit_cli.core.solvers import allowed
 from implicit_cli.engine.case import Deadline, Observer, failed, run_case
 from implicit_cli.engine.chunks import Room
-from implicit_cli.engine.path import FloatArray, Link, chains, prediction, start_of, suspect
+from implicit_cli.engine.path import SAME, FloatArray, Link, chains, prediction, start_of, suspect
 from implicit_cli.engine.plan import Plan
 from implicit_cli.engine.records import STARTS, Lane
 from implicit_cli.engine.sweep import AT_ONCE, WIDTH, Case, Cases
@@ -122,7 +122,7 @@ class _Run:
         other = np.asarray(before.vectors.x.join(found.solution))
         reach = max(found.certificate.radius, 0.0) if np.isfinite(found.certificate.radius) else 0.0
         size = np.linalg.norm(before.x)
-        return not found.status.good or bool(np.linalg.norm(other - before.x) > 2 * reach + 1e-6 * size)
+        return not found.status.good or bool(np.linalg.norm(other - before.x) > 2 * reach + SAME * size)
 
     def _predicted(self, lane: Lane, x: FloatArray, onward: FloatArray) -> FloatArray:
         try:
