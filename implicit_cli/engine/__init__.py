@@ -1,7 +1,8 @@
 """Cases become results: a spec is bound to its problem, planned, solved, differentiated and certified. Nothing is written here."""
 
 from implicit_cli.engine.bind import BoundProblem, bind
-from implicit_cli.engine.case import TimedOut, differentiate_at, run_case
+from implicit_cli.engine.case import differentiate_at, run_case
+from implicit_cli.engine.deadline import TimedOut
 from implicit_cli.engine.plan import Plan, make_plan
 from implicit_cli.engine.sweep import Cases
 from implicit_cli.engine.sweeping import marked, run_cases

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,64 +16,29 @@ from implicit_cli.core.certificate import Certifier
 from implicit_cli.core.degeneracy import Degeneracy
 from implicit_cli.core.implicit import Point
 from implicit_cli.core.linear import LinearSolver
-from implicit_cli.core.linear.policy import KRYLOV, SPARSE
-from implicit_cli.core.precision import float32
-from implicit_cli.core.solvers import Observer as SolverObserver
-from implicit_cli.core.solvers import Solution, compiled_residual, solve
+from implicit_cli.core.linear.policy import KRYLOV
+from implicit_cli.core.solvers import Solution
 from implicit_cli.engine import methods
 from implicit_cli.engine.accuracy import GAIN, ROUNDS, Known, known, tightened
 from implicit_cli.engine.chunks import Memory, Room
+from implicit_cli.engine.deadline import TimedOut
 from implicit_cli.engine.judge import STORED, flagged, judge, verdict
 from implicit_cli.engine.kinks import Kink, look, without_kinks
-from implicit_cli.engine.linearise import degeneracy, in_single, linearise, margin, single_point, single_solver
+from implicit_cli.engine.linearise import degeneracy, in_single, linearise, margin
 from implicit_cli.engine.passes import Solves
 from implicit_cli.engine.plan import Plan
 from implicit_cli.engine.products import Products, ordered
+from implicit_cli.engine.records import solver_report
 from implicit_cli.engine.sides import both_sides
 from implicit_cli.engine.site import Site, no_bound
+from implicit_cli.engine.solving import Found, Observer, residual_at, solved, solved_again, solved_on
+from implicit_cli.engine.threads import one_thread
 from implicit_cli.engine.vectors import Vectors
-from implicit_cli.result import Array, Bound, CaseResult, Certificate, LinearReport, NullSpace, SolverReport
+from implicit_cli.result import Array, Bound, CaseResult, Certificate, LinearReport, NullSpace
 from implicit_cli.status import Status
 
 FINEST = 1e-15
 """No linear solve is asked for a smaller relative residual."""
-
-
-class Observer(SolverObserver, Protocol):
-    """Sees a case from outside: what begins, how the solver goes, and how many chunks of right-hand sides are done."""
-
-    def chunk(self, done: int, total: int) -> None: ...
-
-
-class TimedOut(Exception):
-    """A case took longer than it may."""
-
-
-class Deadline:
-    """An observer that ends a case when its time is over, by TimedOut; else it passes on what it hears."""
-
-    def __init__(self, seconds: float, observer: Observer | None) -> None:
-        self.seconds, self.observer = seconds, observer
-        self._end = time.monotonic() + seconds
-
-    def stage(self, text: str) -> None:
-        self._look()
-        if self.observer is not None:
-            self.observer.stage(text)
-
-    def progress(self, step: int, residual: float, tol: float) -> None:
-        self._look()
-        if self.observer is not None:
-            self.observer.progress(step, residual, tol)
-
-    def chunk(self, done: int, total: int) -> None:
-        self._look()
-        if self.observer is not None:
-            self.observer.chunk(done, total)
-
-    def _look(self) -> None:
-        if time.monotonic() > self._end:
-            raise TimedOut(f"more than {self.seconds:g} s")
 
 
 class Stopwatch:
@@ -100,33 +65,37 @@ def run_case(
     observer: Observer | None = None,
     room: Room | None = None,
     at: Array | None = None,
+    found: Found | None = None,
 ) -> CaseResult:
     """Solve and differentiate one case. Whatever the mathematics does, the answer is a `CaseResult` whose status says it.
 
-    The solve begins `at` x (d,), close to a solution, where that is given, else at the case's own guess. Where a bound is larger
-    than the accuracy that the plan asks for, the tolerance behind it is tightened, and the case is solved on. Blocks of a Jacobian
-    that the plan sends to a file go to `room`.
+    The solve begins `at` x (d,), close to a solution, where that is given, else at the case's own guess; there is none where it has
+    been `found` already. Where a bound is larger than the accuracy that the plan asks for, the tolerance behind it is tightened,
+    and the case is solved on. Blocks of a Jacobian that the plan sends to a file go to `room`.
     """
-    watch = Stopwatch()
-    start = Point(vectors.initial(seed) if at is None else jnp.asarray(at), vectors.start, vectors.data)
-    with watch("solve"):
-        solution = _solve(vectors, plan, start, observer, close=at is not None)
-    found = _found(vectors, plan, start, solution)
-    if solution.status is Status.NOT_FINITE:
-        return _unsolved(vectors, plan, found, watch, identity)
-    done = _differentiated(vectors, plan, found, watch, observer, room, start)
+    with one_thread(vectors.x.size):
+        watch = Stopwatch()
+        found = found or solved(vectors, plan, seed=seed, observer=observer, at=at)
+        if found.solution.status is Status.NOT_FINITE:
+            return _unsolved(vectors, plan, found, watch, identity)
+        return _settled(vectors, plan, found, watch, observer, room, identity)
+
+
+def _settled(
+    vectors: Vectors, plan: Plan, found: Found, watch: Stopwatch, observer: Observer | None, room: Room | None, identity: str
+) -> CaseResult:
+    """The record of a case that is solved, as accurate as it can be made."""
+    done = _differentiated(vectors, plan, found, watch, observer, room)
     for _ in range(ROUNDS):
         tighter = _tightened(done, found, observer)
         if tighter is None:
             break
         if tighter.tol < done.plan.tol:
-            with watch("solve"):
-                onward = _solve(vectors, tighter, found.p, observer)
-            again = _found(vectors, tighter, found.p, _joined(found.solution, onward, plan.tol))
+            again = solved_on(vectors, tighter, found, observer, plan.tol)
             if not again.residual < found.residual:
                 break
             found = again
-        before, done = done, _differentiated(vectors, tighter, found, watch, observer, room, start)
+        before, done = done, _differentiated(vectors, tighter, found, watch, observer, room)
         if not done.reached.relative < GAIN * before.reached.relative:
             break
     return _recorded(vectors, plan, found, done, watch, identity)
@@ -143,22 +112,15 @@ def differentiate_at(
 ) -> CaseResult:
     """Differentiate at a solution that is known, by unknown: as `run_case` does, without a solve. F is evaluated there anew."""
     p = vectors.refreshed(Point(vectors.x.join(x), vectors.start, vectors.data))
-    residual = _residual(vectors, p)
+    residual = residual_at(vectors, p)
     finite = bool(jnp.all(jnp.isfinite(p.x))) and np.isfinite(residual)
     status = Status.NOT_FINITE if not finite else Status.OK if residual <= plan.tol else Status.NOT_CONVERGED
     found = Found(p, Solution(p.x, status, np.zeros(0), STORED), residual)
     watch = Stopwatch()
     if not finite:
         return _unsolved(vectors, plan, found, watch, identity)
-    return _recorded(vectors, plan, found, _differentiated(vectors, plan, found, watch, observer, room), watch, identity)
-
-
-class Found(NamedTuple):
-    """Where the solver ended, and the residual there, evaluated anew."""
-
-    p: Point
-    solution: Solution
-    residual: float
+    with one_thread(vectors.x.size):
+        return _recorded(vectors, plan, found, _differentiated(vectors, plan, found, watch, observer, room), watch, identity)
 
 
 class Done(NamedTuple):
@@ -172,58 +134,6 @@ class Done(NamedTuple):
     kink: Kink
     method: str
     reached: Known
-
-
-def _found(vectors: Vectors, plan: Plan, start: Point, solution: Solution) -> Found:
-    p = vectors.refreshed(start._replace(x=solution.x))
-    residual = _residual(vectors, p)
-    if solution.status is Status.OK:
-        settled = vectors.settled(p)
-        if settled is not p and (again := _residual(vectors, settled)) <= plan.tol:
-            p, residual = settled, again
-    return Found(p, solution, residual)
-
-
-def _solve(vectors: Vectors, plan: Plan, start: Point, observer: Observer | None, *, close: bool = False) -> Solution:
-    """From start.x, which may be `close`, in the plan's precision; where it is to be refined, on in float64 from float32's end."""
-    if observer is not None:
-        observer.stage(f"solving with {plan.solver}: {vectors.x.size} unknowns{', in float32' if plan.single else ''}")
-    run = partial(solve, plan.solver, tol=plan.tol, max_steps=plan.max_steps, observer=observer)
-    if not plan.single:
-        if not plan.polish:
-            return run(vectors.goal, start, linearise=None)
-        alone = replace(plan, linear=plan.linear._replace(then=()))
-        early = vectors.condition.kind == "stationary" and plan.linear.method in SPARSE
-        return run(
-            vectors.goal,
-            start,
-            linearise=partial(linearise, vectors, plan),
-            early=partial(linearise, vectors, alone) if early else None,
-            close=close,
-        )
-    q = single_point(vectors, start)
-    with float32():
-        polished = plan.polish and not plan.refine
-        found = run(vectors.single.goal, q, linearise=(lambda p: single_solver(vectors, plan, p)) if polished else None)
-    rough = found._replace(x=jnp.asarray(np.asarray(found.x), dtype=np.float64))
-    if not plan.refine or rough.status is Status.NOT_FINITE:
-        return rough
-
-    def refined(p: Point) -> LinearSolver:
-        return linearise(vectors, plan, p, in_single(vectors, plan, p))
-
-    return _joined(rough, run(vectors.goal, start._replace(x=rough.x), linearise=refined), plan.tol)
-
-
-def _joined(first: Solution, onward: Solution, tol: float) -> Solution:
-    """Two solves, the second from where the first ended, as one; what counts is the tolerance that was asked for."""
-    history = np.concatenate([first.history, onward.history])
-    solved = onward.status is Status.OK or bool(onward.history.size and onward.history[-1] <= tol)
-    return onward._replace(
-        status=Status.OK if solved else onward.status,
-        history=history,
-        polish_steps=first.polish_steps + onward.polish_steps,
-    )
 
 
 def _tightened(done: Done, found: Found, observer: Observer | None) -> Plan | None:
@@ -254,11 +164,10 @@ def _differentiated(
     watch: Stopwatch,
     observer: Observer | None,
     room: Room | None,
-    start: Point | None = None,
 ) -> Done:
-    """Products where the solver ended, by the plan's method; where nothing was solved there is no `start`: by the theorem."""
+    """Products where the solver ended, by the plan's method; where nothing was solved there is no start: by the theorem."""
     say = observer.stage if observer is not None else lambda _: None
-    p = found.p
+    p, start = found.p, found.start
 
     def certify() -> Certifier:
         say("certifying")
@@ -281,7 +190,7 @@ def _differentiated(
         site = Site(vectors, plan, p, A, sorted_out, where, None if plan.refine else single)
         products = Products(site)
         if compared and start is not None:
-            again = partial(_solved_again, vectors, plan)
+            again = partial(solved_again, vectors, plan)
             products = methods.Compared(site, methods.make(plan.method, site, start, found.solution, again))
     certifier = products.compute(certify, watch, progress)
     with watch("certify"):
@@ -343,33 +252,13 @@ def _bounds(vectors: Vectors, done: Done) -> dict[str, Bound]:
 
 def _record(vectors: Vectors, plan: Plan, found: Found, watch: Stopwatch, **rest: Any) -> CaseResult:
     """A case with what every case has: parameters, solution, the solver's story, times."""
-    solution = found.solution
     return CaseResult(
         theta={name: np.asarray(value) for name, value in vectors.bound.parameters.items()},
         solution=vectors.x.split(np.asarray(found.p.x)),
-        solver=SolverReport(
-            solution.name, solution.status, solution.steps, solution.polish_steps, plan.tol, found.residual, solution.history
-        ),
-        seconds=watch.seconds,
+        solver=solver_report(found, plan.tol),
+        seconds={**({"solve": found.seconds} if found.start is not None else {}), **watch.seconds},
         **rest,
     )
-
-
-def _solved_again(vectors: Vectors, plan: Plan, p: Point) -> Solution:
-    """The same solve from p.x at p.theta, always polished: a difference of solutions needs all of their digits."""
-    return solve(
-        plan.solver,
-        vectors.goal,
-        p,
-        tol=plan.tol,
-        max_steps=plan.max_steps,
-        linearise=lambda p: linearise(vectors, plan, p),
-    )
-
-
-def _residual(vectors: Vectors, p: Point) -> float:
-    """max |F|, and what else counts as the solver's residual, evaluated anew."""
-    return float(compiled_residual(vectors.goal)(p))
 
 
 def _linear_report(direction: str, solved: Solves) -> LinearReport:

@@ -17,10 +17,11 @@ import numpy as np
 from implicit_cli.core.transforms import TRANSFORMS
 from implicit_cli.engine.asked import Direction
 from implicit_cli.engine.bind import BoundProblem
-from implicit_cli.engine.case import Observer, run_case
+from implicit_cli.engine.case import run_case
 from implicit_cli.engine.faults import Faults
 from implicit_cli.engine.given import Array
 from implicit_cli.engine.plan import make_plan
+from implicit_cli.engine.solving import Observer
 from implicit_cli.engine.vectors import Vectors
 from implicit_cli.errors import InputError, listing, nearest
 from implicit_cli.outer import Evaluation, Settings, Trial, projected

@@ -15,6 +15,7 @@ from implicit_cli.core.solvers import compiled_residual
 from implicit_cli.core.solvers.base import Goal, residual
 from implicit_cli.engine.linearise import linearise
 from implicit_cli.engine.plan import Plan
+from implicit_cli.engine.threads import one_thread
 from implicit_cli.engine.vectors import Vectors
 from implicit_cli.status import Status
 
@@ -76,11 +77,15 @@ def start_of(vectors: Vectors, seed: int, nearby: FloatArray) -> tuple[FloatArra
     return starts[begun], begun
 
 
-def prediction(vectors: Vectors, plan: Plan, x: FloatArray, onward: FloatArray) -> FloatArray:
-    """x + J dlambda; NaN where A does not give it."""
+def prediction(vectors: Vectors, plan: Plan, x: FloatArray, onward: FloatArray | None) -> FloatArray:
+    """x + J dlambda, x itself where nothing follows; NaN where A does not give it, and where x should be a minimum and is none."""
     p = vectors.refreshed(Point(jnp.asarray(x), vectors.start, vectors.data))
-    f = forward(vectors.system.bare, p, linearise(vectors, plan, p), jnp.asarray(onward)[:, None])
-    return np.asarray(p.x + f.U[:, 0]) if np.all(np.asarray(f.solved.status) == Status.OK) else np.full(x.shape, np.nan)
+    with one_thread(x.size):
+        A = linearise(vectors, plan, p)
+        f = forward(vectors.system.bare, p, A, jnp.asarray(np.zeros(p.theta.size) if onward is None else onward)[:, None])
+        minimum = vectors.condition.kind != "stationary" or A.method.endswith("cholesky") or A.spectrum.negative == 0
+    good = minimum and np.all(np.asarray(f.solved.status) == Status.OK)
+    return np.asarray(p.x + f.U[:, 0]) if good else np.full(x.shape, np.nan)
 
 
 def suspect(before: Link, x: FloatArray) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,6 +13,7 @@ from implicit_cli.engine.asked import Direction
 from implicit_cli.engine.judge import LOST
 from implicit_cli.engine.plan import Plan
 from implicit_cli.engine.site import columns
+from implicit_cli.engine.solving import Found
 from implicit_cli.engine.vectors import Vectors
 from implicit_cli.problem import Constants
 from implicit_cli.result import Bound, CaseResult, LinearReport, NullSpace, Product, SolverReport
@@ -23,22 +23,29 @@ STARTS = ("cold", "neighbour", "tangent")
 """Where a solve may begin: at the case's own guess, at another case's solution, at what that predicts along the tangent."""
 
 
-class Ended(NamedTuple):
-    """What is known of a case, as arrays: the solve, the products with the parts of their bounds, the certificate.
+class Solve(NamedTuple):
+    """How a solve inside a program went: its start (`STARTS`), Newton steps from there, the solver's own, and those that polish.
 
-    `begun` is the start that was taken (`STARTS`), `near` the Newton steps from there (residuals, how many), `ahead` (d,) the
-    solution that is predicted for the next case.
+    Of each the residuals and how many there were; last the residual where it ended.
+    """
+
+    begun: Any
+    near: tuple[Any, Any]
+    steps: tuple[Any, Any]
+    polish: tuple[Any, Any]
+    residual: Any
+
+
+class Ended(NamedTuple):
+    """What is known of a case, as arrays: the products with the parts of their bounds, the certificate, and the solve.
+
+    `ahead` (d,) is the solution that is predicted for the next case. There is no `solve` where the host has solved.
     Products: `U` (d, k) and `Y` (m, k) of the forward columns, `L` (n, l) of the adjoint ones. `tangents` and `rows` are parts of
     bounds by `of`, (3, k) and (3, n), `cotangents` by `wrt`, (3, l'); `values` those of unknowns and outputs (3,).
     """
 
     x: Any
     y: Any
-    steps: Any
-    polish_steps: Any
-    residual: Any
-    history: Any
-    polished: Any
     U: Any
     Y: Any
     L: Any
@@ -53,16 +60,16 @@ class Ended(NamedTuple):
     margin: Any
     proved: Any
     regular: Any
-    begun: Any
-    near: Any
     ahead: Any
+    solve: Solve | None = None
 
 
 class Lane(NamedTuple):
     """A case to be computed with others: the problem at its values, its seed and its id.
 
     Where the solution of another case is known, `nearby` (2, d) has it, and what it predicts here; NaN for what is not known.
-    `onward` (n,) is how far lambda goes to the next case, whose solution is to be predicted.
+    `onward` (n,) is how far lambda goes to the next case, whose solution is to be predicted. Where the host has solved it, it has
+    `found` a solution, having `begun` at one of the `STARTS`.
     """
 
     vectors: Vectors
@@ -70,6 +77,8 @@ class Lane(NamedTuple):
     id: str
     nearby: NDArray[np.float64] | None = None
     onward: NDArray[np.float64] | None = None
+    found: Found | None = None
+    begun: int = 0
 
 
 class Sides:
@@ -116,6 +125,7 @@ def record(
     constants: Constants,
     gauges: tuple[str, ...],
     seconds: float,
+    warm: bool,
 ) -> CaseResult | None:
     """The record of a case; None where it is not regular, or not as accurate as was asked.
 
@@ -123,16 +133,19 @@ def record(
     """
     if not ended.regular:
         return None
+    if ended.solve is not None:
+        solver, begun, spent = _report(ended.solve, plan), int(ended.solve.begun), {"batch": seconds}
+    else:
+        assert lane.found is not None
+        solver, begun, spent = solver_report(lane.found, plan.tol), lane.begun, {"solve": lane.found.seconds, "batch": seconds}
     products = [*_jacobians(lane.vectors, sides, ended), *_directions(lane.vectors, sides, ended)]
     known = [_relative(product) for product in products]
     accuracy = max((relative for relative, _ in known), default=0.0)
     if not accuracy <= plan.accuracy or not max((rounding for _, rounding in known), default=0.0) <= LOST:
         return None
-    vectors, nothing = lane.vectors, jnp.zeros((lane.vectors.x.size, 0))
+    vectors = lane.vectors
+    nothing: Any = np.zeros((vectors.x.size, 0))
     low, high = ended.spectrum
-    steps, polish_steps = int(ended.steps), int(ended.polish_steps)
-    first, early = ended.near[0], int(ended.near[1])
-    history = np.concatenate([first[:early], ended.history[:steps], ended.polished[:polish_steps]])
     kind = "bound" if ended.proved else "estimate"
     return CaseResult(
         id=lane.id,
@@ -142,7 +155,7 @@ def record(
         solution=vectors.x.split(ended.x),
         outputs=vectors.y.split(ended.y),
         products=tuple(products),
-        solver=SolverReport(plan.solver, Status.OK, steps, early + polish_steps, plan.tol, float(ended.residual), history),
+        solver=solver,
         linear=tuple(
             LinearReport(direction, method, *map(np.asarray, story))
             for direction, story in (("forward", ended.forward), ("adjoint", ended.adjoint))
@@ -150,11 +163,26 @@ def record(
         ),
         certificate=certificate(ended.lengths, Spectrum(low, high, nothing, nothing), constants, ended.margin),
         null_space=NullSpace(len(gauges), gauges),
-        seconds={"batch": seconds},
+        seconds=spent,
         bounds={name: _bound(parts, kind if name in vectors.x.slices else "estimate") for name, parts in ended.values.items()},
         accuracy=accuracy,
-        start=STARTS[int(ended.begun)] if ended.ahead.size else "",
+        start=STARTS[begun] if warm else "",
     )
+
+
+def solver_report(found: Found, tol: float) -> SolverReport:
+    """The story of a solve on the host."""
+    solution = found.solution
+    return SolverReport(
+        solution.name, solution.status, solution.steps, solution.polish_steps, tol, found.residual, solution.history
+    )
+
+
+def _report(solve: Solve, plan: Plan) -> SolverReport:
+    """The story of a solve inside a program, which came to its end."""
+    near, own, polish = (history[:count] for history, count in (solve.near, solve.steps, solve.polish))
+    history = np.concatenate([near, own, polish])
+    return SolverReport(plan.solver, Status.OK, len(own), len(near) + len(polish), plan.tol, float(solve.residual), history)
 
 
 def _jacobians(vectors: Vectors, sides: Sides, ended: Ended) -> list[Product]:

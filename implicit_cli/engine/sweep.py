@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from implicit_cli.core.transforms import TRANSFORMS
-from implicit_cli.engine.batch import Batch
+from implicit_cli.engine.batch import WIDTH, Batch
 from implicit_cli.engine.bind import BoundProblem, bind, bounds_text, outside
 from implicit_cli.engine.faults import Faults
 from implicit_cli.engine.given import Array
@@ -29,8 +29,8 @@ from implicit_cli.spec import LoadedSpec
 
 AT_ONCE = 4096
 """Points of a design that are looked at in one go."""
-WIDTH, WORTH_A_BATCH = 32, 64
-"""Cases that one call of a compiled program takes; and the smallest design that is worth compiling it."""
+WORTH_A_BATCH = 64
+"""The smallest design that is worth compiling a program for many cases."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,8 @@ class Cases:
         """A line of the plan."""
         spec, batch, how = self.spec, self.batch(plan), "; one by one"
         if batch is not None:
-            how = f"; one by one: {batch.unsuited}" if batch.unsuited else f"; {WIDTH} at once"
+            solved = ", solved one by one" if batch.hosted else ""
+            how = f"; one by one: {batch.unsuited}" if batch.unsuited else f"; {WIDTH} at once{solved}"
         return "sweep", f"{self.count:,} {'case' if self.count == 1 else 'cases'}: {spec.design} of {', '.join(spec.over)}{how}"
 
     def _rows(self, start: int, stop: int) -> dict[str, Array]:

@@ -99,10 +99,13 @@ class Vectors:
         named = {name: there(value) for name, value in bound.data.items()}
         still = {name: there(value) for name, value in bound.parameters.items() if name not in bound.wrt}
         self.data = (self._Data(**named, **derived), still)
-        self.start = jnp.concatenate(
-            [jnp.ravel(self._transforms[name].to_lambda(jnp.asarray(bound.parameters[name]))) for name in bound.wrt]
-            or [jnp.zeros(0)]
-        )
+        self.start = jnp.asarray(self.lambda_of(bound))
+
+    def lambda_of(self, bound: BoundProblem) -> Array:
+        """lambda (n,) at the values of a bound problem."""
+        given = {name: jnp.asarray(bound.parameters[name]) for name in bound.wrt}
+        parts = [np.asarray(self._transforms[name].to_lambda(value)).ravel() for name, value in given.items()]
+        return np.concatenate([*parts, np.zeros(0)])
 
     def moved(self, bound: BoundProblem, *, single: bool = False) -> Vectors:
         """The same problem at other values: names and shapes stay, so do the compiled programs, and those in float32 if `single`.

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from implicit_cli import api
-from implicit_cli.engine import case as engine_case
+from implicit_cli.engine import solving
 
 RIDGE = ["-c", "bmi_weight:w=[0, 0, 1, 0, 0, 0, 0, 0, 0, 0]"]
 
@@ -37,7 +37,7 @@ def no_solve(monkeypatch):
     def refuse(*arguments, **options):
         raise AssertionError("solved again")
 
-    return lambda: monkeypatch.setattr(engine_case, "solve", refuse)
+    return lambda: monkeypatch.setattr(solving, "solve", refuse)
 
 
 def same(one, other, path):

@@ -1,5 +1,6 @@
 """Many small cases in one program: the same numbers as one by one, and what is not regular is left to be looked at."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -8,6 +9,7 @@ from implicit_cli.core import fixed_point, projected_gradient, root, stationary
 from implicit_cli.core.projections import box
 from implicit_cli.engine.batch import Batch
 from implicit_cli.engine.records import Lane
+from implicit_cli.engine.solving import solved
 from implicit_cli.problem import Data, Output, Parameter, Problem, Unknown
 from implicit_cli.spec import load_spec
 from implicit_cli.status import Status
@@ -38,6 +40,8 @@ def lanes(cases):
 
 def regular(batch, many):
     """The results of the regular ones, None for the others."""
+    if batch.hosted:
+        many = [lane._replace(found=solved(lane.vectors, batch.plan, seed=lane.seed)) for lane in many]
     return [None if found is None else found[0] for found in batch(many)]
 
 
@@ -157,7 +161,7 @@ class Boxed(Problem):
         return projected_gradient(
             lambda x, theta, data: ((x.x - theta.c) ** 2).sum() / 2 + x.x[0] * x.x[1] / 4,
             lambda v, theta, data: v._replace(x=box(v.x, 0.0, 1.0)),
-        )
+        ).tagged(bounds=lambda x, theta, data: (x._replace(x=jnp.zeros_like(x.x)), x._replace(x=jnp.ones_like(x.x))))
 
 
 class Given(Problem):
@@ -219,9 +223,49 @@ class Trouble(Problem):
     x = Unknown(initial=1.0)
 
     def condition(self):
-        import jax.numpy as jnp
-
         return root(lambda x, theta, data: x._replace(x=x.x**2 - theta.t + 0.0 * jnp.sqrt(10.0 - theta.t)))
+
+
+def test_solves_on_the_host_are_certified_at_once(made):
+    text = "problem: here\nsolver: lbfgsb\nsweep: {over: {'c[0]': [-1.0, 0.4, 2.0, 0.15]}}\nparameters: {c: [0.3, 0.6]}\n"
+    cases, plan, batch = made(text, cls=Boxed)
+    assert batch.hosted
+    assert batch.unsuited == ""
+    many = lanes(cases)
+    found = regular(batch, many)
+    assert [result is not None for result in found] == [True, True, True, False]  # the last one is on a kink
+    for lane, result in zip(many[:3], found, strict=False):
+        alone = engine.run_case(lane.vectors, plan, identity=lane.id, seed=lane.seed)
+        same(result, alone)
+        assert set(result.seconds) == {"solve", "batch"}
+
+
+PACKING = """\
+problem: packing
+options: {particle: 12}
+parameters: {phi: 0.95}
+solver: {name: fire, tol: 1e-8}
+sensitivity: {of: [position, energy], wrt: [diameter]}
+sweep: {over: {seed: [0, 1, 2, 3, 4, 5, 6, 7]}}
+"""
+
+
+def test_packings_with_lists_of_neighbours_of_different_lengths(made):
+    """A rattler has to be looked at; packings without any are those of cases one by one."""
+    cases, plan, batch = made(PACKING)
+    assert batch.hosted
+    assert batch.unsuited == ""
+    many = lanes(cases)
+    alone = [engine.run_case(lane.vectors, plan, identity=lane.id, seed=lane.seed) for lane in many]
+    found = regular(batch, many)
+    assert {result.status for result in alone} == {Status.OK, Status.PARTIAL}
+    for result, one in zip(found, alone, strict=True):
+        assert (result is not None) == (one.status is Status.OK)
+        if result is not None:
+            same(result, one)
+    ends = [lane.vectors.refreshed(solved(lane.vectors, plan, seed=lane.seed).p) for lane in many]
+    assert len({p.data[0].neighbours.i.shape for p in ends}) > 1
+    assert [program._cache_size() for program in batch._programs.values()] == [1]
 
 
 def test_what_is_not_regular_is_left_and_its_neighbours_are_not_touched(made):

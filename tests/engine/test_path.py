@@ -113,10 +113,11 @@ def test_a_case_that_leads_nowhere_from_a_neighbour_begins_at_its_own_guess(resu
     from implicit_cli.engine import sweeping
 
     def refused(vectors, plan, *, at=None, **rest):
-        found = engine.run_case(vectors, plan, at=at, **rest)
-        return found if at is None else sweeping.replace(found, status=Status.NOT_CONVERGED)
+        found = solved(vectors, plan, at=at, **rest)
+        return found if at is None else found._replace(solution=found.solution._replace(status=Status.NOT_CONVERGED))
 
-    monkeypatch.setattr(sweeping, "run_case", refused)
+    solved = sweeping.solved
+    monkeypatch.setattr(sweeping, "solved", refused)
     text = "problem: valley\ndata: {a: 0.5}\nsweep: {start: neighbour, over: {b: {geomspace: [1, 8, 9]}}}\n"
     assert [(result.status, result.start) for result in results(text, Valley)] == [(Status.OK, "cold")] * 9
 

@@ -87,7 +87,8 @@ _NEEDS = {
 _WORDS = {"r": "residuals (least_squares)", "bounds": "bounds"}
 SMALL = 1000
 """Unknowns up to which methods that build a dense derivative are preferred."""
-POLISH_STEPS = 12
+POLISH_STEPS, QUICK = 12, 1e-2
+"""Newton steps, at most; one that leaves no more than this part of a residual was quick."""
 EARLY, FALLEN = (1e6, 1e4, 1e2, 1e1, 1.0), 1e-3
 """Multiples of the tolerance at which an early approach by Newton steps is tried, if that is this part of the first residual."""
 FLAT, HALVINGS = 0.2, 12
@@ -205,51 +206,63 @@ def _finished(
 
 
 class Polished(NamedTuple):
-    """Newton steps on their way: the point, its residual, the residuals after each step (`POLISH_STEPS`,), how many were taken."""
+    """Newton steps on their way: the point, its residual, the residuals after each step (`POLISH_STEPS`,), how many were taken.
+
+    A step was `quick` that left so little that the next one may be taken with the same A.
+    """
 
     p: Point
     size: Any
     history: Any
     count: Any
     goes_on: Any
+    quick: Any
 
 
 def polish(solution: Solution, goal: Goal, p: Point, tol: float, linearise: Callable[[Point], LinearSolver]) -> Solution:
     """The solution after Newton steps, where they reduce its residual."""
     p = goal.fresh(p._replace(x=solution.x))
-    found = newton_steps(goal, p, float(compiled_residual(goal)(p)), linearise)
+    found = newton_steps(goal, p, float(compiled_residual(goal)(p)), linearise, tol=tol)
     status = Status.OK if found.size <= tol else solution.status
     history = np.concatenate([solution.history, found.history[: found.count]])
     return Solution(found.p.x, status, history, solution.name, int(found.count))
 
 
-def newton_steps(goal: Goal, p: Point, size: Any, linearise: Callable[[Point], LinearSolver]) -> Polished:
-    """Steps `x - A^+ F` from p, where the residual is `size`, while they reduce it: quadratic convergence, null space left alone.
+def newton_steps(goal: Goal, p: Point, size: Any, linearise: Callable[[Point], LinearSolver], *, tol: float) -> Polished:
+    """Steps `x - A^+ F` from p, where the residual is `size`, while they reduce it: the null space is left alone.
 
-    At the end of a projection or prox they are the semismooth Newton method. A step that leaves the feasible set is brought back,
-    and then judged; negative multipliers and violated constraints count in the residual. What the data hold of x is found anew
-    where it no longer serves, which cannot be inside of a compiled program.
+    A step with the A of an earlier one is a chord's; it converges at the rate at which that one did, and A is what takes time. So a
+    new A is found only where a step was not `QUICK`, or where one with an old A does not reduce a residual above `tol`.
+    At the end of a projection or prox these are steps of the semismooth Newton method. A step that leaves the feasible set is
+    brought back, and then judged; negative multipliers and violated constraints count in the residual. What the data hold of x is
+    found anew where it no longer serves, which cannot be inside of a compiled program.
     """
     xp, size_of = namespace(p.x), compiled_residual(goal)
 
-    def further(now: Polished) -> Polished:
+    def taken(now: Polished, A: LinearSolver, *, fresh: bool) -> Polished:
         p = now.p
-        F = goal.F(p.x, p.theta, p.data)
-        step = linearise(p).solve(-F[:, None]).value[:, 0]
+        step = A.solve(-goal.F(p.x, p.theta, p.data)[:, None]).value[:, 0]
         trial = p._replace(x=_feasible(goal, p, p.x, p.x + step))
         found = size_of(trial)
         better = found < now.size
         count = xp.where(better, now.count + 1, now.count)
         here = xp.where(xp.arange(POLISH_STEPS) == now.count, xp.where(better, found, xp.nan), now.history)
+        size, quick = xp.where(better, found, now.size), better & (found <= QUICK * now.size)
         settled = now.size < 2.0 * xp.maximum(found, np.finfo(float).tiny)
-        goes_on = better & ~settled & (found > 0.0) & (count < POLISH_STEPS)
+        more = better & ~settled & (found > 0.0) & (count < POLISH_STEPS)
+        # a chord that is suddenly slow has come to rounding, or to another piece of F
+        goes_on = more if fresh else (more & quick) | ((size > tol) & (count < POLISH_STEPS))
         x = either(better, lambda: trial.x, lambda: p.x)
-        p = p._replace(x=x)
-        if goal.stale is not None and goes_on and bool(goal.stale(x, p.theta, p.data)):
-            p = goal.fresh(p)
-        return Polished(p, xp.where(better, found, now.size), here, count, goes_on)
+        return Polished(p._replace(x=x), size, here, count, goes_on, quick)
 
-    start = Polished(p, size, xp.full(POLISH_STEPS, xp.nan), 0, xp.asarray(size) > 0.0)
+    def further(now: Polished) -> Polished:
+        A = linearise(now.p)
+        now = repeated(lambda now: now.goes_on & now.quick, lambda now: taken(now, A, fresh=False), taken(now, A, fresh=True))
+        if goal.stale is not None and now.goes_on and bool(goal.stale(now.p.x, now.p.theta, now.p.data)):
+            now = now._replace(p=goal.fresh(now.p))
+        return now
+
+    start = Polished(p, size, xp.full(POLISH_STEPS, xp.nan), 0, xp.asarray(size) > 0.0, False)
     return repeated(lambda now: now.goes_on, further, start)
 
 

@@ -18,12 +18,12 @@ import numpy as np
 from implicit_cli.core.implicit import Point
 from implicit_cli.core.linear.base import project_out
 from implicit_cli.core.solvers import Solution, compiled_residual, solve
-from implicit_cli.engine.case import Observer
 from implicit_cli.engine.linearise import degeneracy, linearise, margin
 from implicit_cli.engine.methods.finite_difference import LEVELS
 from implicit_cli.engine.plan import Plan
 from implicit_cli.engine.products import KINDS
 from implicit_cli.engine.site import Site
+from implicit_cli.engine.solving import Observer
 from implicit_cli.engine.vectors import Vectors
 from implicit_cli.engine.verification.theorem import UNKNOWN, Check, Theorem
 from implicit_cli.engine.verification.trials import Trial, Trials
