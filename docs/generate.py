@@ -101,6 +101,7 @@ EXAMPLES = {
     "sweep.start": "sweep: {over: {penalty: {logspace: [-4, 2, 700]}}, start: neighbour}",
     "sweep.timeout": "sweep: {over: {diameter: {linspace: [0.5, 0.7, 50]}}, timeout: 60}",
     "sweep.on_failure": "sweep: {over: {penalty: {logspace: [-4, 2, 7]}}, on_failure: retry}",
+    "sweep.fallback": "sweep: {over: {phi: {linspace: [0.8, 0.95, 16]}}, fallback: {pressure: 0.0}}",
     "linspace": "sweep: {over: {phi: {linspace: [0.85, 0.95, 11]}}}",
     "geomspace": "sweep: {over: {penalty: {geomspace: [1e-4, 1e2, 7]}}}",
     "logspace": "sweep: {over: {penalty: {logspace: [-4, 2, 7]}}}",

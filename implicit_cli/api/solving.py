@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from implicit_cli.api.cases import Request, header_of, identity_of, inputs_of, prepare
+from implicit_cli.api.cases import Prepared, Request, header_of, identity_of, inputs_of, prepare
 from implicit_cli.api.reports import Observer, OptimizeReport, RunReport, line_of
 from implicit_cli.api.sweeping import here, read_shard, sweep
 from implicit_cli.api.workers import Workers
@@ -37,10 +37,11 @@ def run(
 ) -> RunReport:
     """Solve, differentiate, certify, and write the result file; with a section `sweep`, for all of its cases, or those of a shard.
 
-    The cases of a sweep are saved in the folder `OUTPUT.parts` as they come, and the same call goes on from there; where `stopped`
-    says so after one, `Interrupted` is raised. With `jobs` that many processes compute them: of this machine, or jobs of a batch
-    system (`workers.CLUSTERS`). Raises InputError for a wrong spec, EnvironmentProblem for a missing device, for an output that
-    cannot be written, and where processes cannot be started.
+    The cases of a sweep are saved in the folder `OUTPUT.parts` as they come, and the right-hand sides of a case that has many in
+    `OUTPUT.blocks`; the same call goes on from there. Where `stopped` says so after some of them, `Interrupted` is raised. With
+    `jobs` that many processes compute a sweep: of this machine, or jobs of a batch system (`workers.CLUSTERS`). Raises InputError
+    for a wrong spec, EnvironmentProblem for a missing device, for an output that cannot be written, and where processes cannot be
+    started.
     """
     from implicit_cli import store
 
@@ -63,9 +64,33 @@ def run(
     for option, given in (("--shard", part), ("--jobs", jobs), ("--cluster", cluster)):
         if given is not None:
             raise InputError(f"{option}: found with one case, allowed: with a section 'sweep' in {loaded.at()}")
+    if plan.forward_chunks.count + plan.adjoint_chunks.count > 1 and plan.method == "implicit":
+        return _by_blocks(prepared, output, observer, stopped, begun)
     room = store.Scratch(output)
     result = engine.run_case(vectors, plan, identity="0", seed=loaded.model.seed, observer=observer, room=room)
     store.write_result(output, header_of(loaded, vectors), [result])
+    return RunReport(output, {result.status: 1}, (line_of(result),), time.perf_counter() - begun)
+
+
+def _by_blocks(prepared: Prepared, output: Path, observer: Observer | None, stopped: Callable[[], bool], begun: float) -> RunReport:
+    """One case whose right-hand sides come in chunks: the solution and what is done of the chunks are kept in `OUTPUT.blocks`."""
+    import numpy as np
+
+    from implicit_cli import engine, store
+
+    loaded, vectors, plan, _ = prepared
+    spec = loaded.model.model_dump(mode="json", exclude={"outer"})
+    room = store.Blocks(output, identity_of(loaded, vectors.bound, spec), stopped)
+    if room.solution is not None:
+        if observer is not None:
+            observer.stage(f"going on from {room.folder}: {room.done} chunks of right-hand sides")
+        found = engine.solved_before(vectors, *room.solution)
+    else:
+        found = engine.solved(vectors, plan, seed=loaded.model.seed, observer=observer)
+        room.solved(np.asarray(found.p.x), engine.story_of(found))
+    result = engine.run_case(vectors, plan, identity="0", seed=loaded.model.seed, observer=observer, room=room, found=found)
+    store.write_result(output, header_of(loaded, vectors), [result])
+    room.remove()
     return RunReport(output, {result.status: 1}, (line_of(result),), time.perf_counter() - begun)
 
 

@@ -46,7 +46,8 @@ def run(
     """Solve, differentiate, certify; write OUT.
 
     The solution, the derivatives that the spec asks for and an error bound on each go to one HDF5 file, which appears whole or
-    not at all. The cases of a sweep are saved in OUT.parts as they come: after a kill the same command goes on from there.
+    not at all. The cases of a sweep are saved in OUT.parts as they come, a large Jacobian in OUT.blocks: after a kill the same
+    command goes on from there.
     """
     refuse_both(quiet, verbose)
     from implicit_cli import api
@@ -54,7 +55,7 @@ def run(
     lines = console.JsonLines()
     with (
         lines if json_lines else console.observer(quiet=quiet, verbose=verbose) as observer,
-        Signals("this case", at_once=False) as signals,
+        Signals("what is in hand", at_once=False) as signals,
     ):
         try:
             report = api.run(

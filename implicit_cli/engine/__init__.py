@@ -4,6 +4,7 @@ from implicit_cli.engine.bind import BoundProblem, bind
 from implicit_cli.engine.case import differentiate_at, run_case
 from implicit_cli.engine.deadline import TimedOut
 from implicit_cli.engine.plan import Plan, make_plan
+from implicit_cli.engine.solving import solved, solved_before, story_of
 from implicit_cli.engine.sweep import Cases
 from implicit_cli.engine.sweeping import marked, run_cases
 from implicit_cli.engine.vectors import Vectors
@@ -21,5 +22,8 @@ __all__ = [
     "marked",
     "run_case",
     "run_cases",
+    "solved",
+    "solved_before",
+    "story_of",
     "verify_case",
 ]

@@ -186,7 +186,7 @@ def _differentiated(
         single = in_single(vectors, plan, p)
         A = linearise(vectors, plan, p, single)
         sorted_out = degeneracy(vectors, p, A)
-        where = room if room is not None and plan.in_file else Memory()
+        where = room if room is not None and (plan.in_file or room.keeps) else Memory()
         site = Site(vectors, plan, p, A, sorted_out, where, None if plan.refine else single)
         products = Products(site)
         if compared and start is not None:

@@ -5,7 +5,7 @@ A Jacobian may be larger than the budget. Its blocks are then filled window by w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,22 +22,40 @@ SMALL = 1 << 20
 
 
 class Room(Protocol):
-    """Where the blocks of a Jacobian are: in memory, or in a file that is mapped into it."""
+    """Where the blocks of a Jacobian are: in memory, or in a file that is mapped into it, from which a later run may go on."""
+
+    @property
+    def keeps(self) -> bool:
+        """Whether what is here outlives the process."""
 
     def allocate(self, shape: tuple[int, ...]) -> FloatArray:
-        """A new array of float64, its content not set."""
+        """A new array of float64, its content not set; or, of a work that is gone on with, the one that was allocated as this."""
 
     def release(self) -> None:
         """What has been written may leave the memory; it can be read as before."""
 
+    def saved(self, work: str) -> tuple[int, Mapping[str, FloatArray]]:
+        """How many chunks of this work are done, and the arrays that `save` was given then; to be asked before `allocate`."""
+
+    def save(self, work: str, done: int, total: int, arrays: Mapping[str, FloatArray]) -> None:
+        """So many chunks are done: what was allocated, with these small arrays, is all that is needed to go on from here."""
+
 
 class Memory:
-    """Room in memory."""
+    """Room in memory, which ends with the process."""
+
+    keeps = False
 
     def allocate(self, shape: tuple[int, ...]) -> FloatArray:
         return np.empty(shape)
 
     def release(self) -> None:
+        pass
+
+    def saved(self, work: str) -> tuple[int, Mapping[str, FloatArray]]:
+        return 0, {}
+
+    def save(self, work: str, done: int, total: int, arrays: Mapping[str, FloatArray]) -> None:
         pass
 
 

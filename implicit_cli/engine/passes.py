@@ -7,7 +7,7 @@ are dropped before the next; what stays is the value and three numbers of a boun
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
@@ -66,6 +66,22 @@ class Pass(ABC):
         shape = (len(self.site.parts_of(of)[2]), theta.slices[wrt].stop - theta.slices[wrt].start)
         return self.site.room.allocate(shape) if 8 * shape[0] * shape[1] > SMALL else np.empty(shape)
 
+    @property
+    def state(self) -> dict[str, NDArray[Any]]:
+        """All that has been gathered so far, by name; large blocks, which are in the room, apart."""
+        solves = {name: getattr(self.solves, name) for name in ("status", "relative", "steps")}
+        small = {f"block {of}/{wrt}": block for (of, wrt), block in self.blocks.items() if block.nbytes <= SMALL}
+        return {f"{self.name} {name}": array for name, array in {**solves, **small, **self._gathered()}.items()}
+
+    @abstractmethod
+    def _gathered(self) -> dict[str, NDArray[Any]]:
+        """What a direction keeps beside the blocks."""
+
+    def restore(self, saved: Mapping[str, NDArray[Any]]) -> None:
+        """Go on from a `state`."""
+        for name, array in self.state.items():
+            array[...] = saved[name]
+
     def _named(self, chunk: slice, size: int, matrices: list[FloatArray]) -> FloatArray:
         """Columns of the named directions in a chunk, in their places in a matrix (size, width); the rest is zero."""
         found = np.zeros((size, self.chunks.width))
@@ -104,6 +120,10 @@ class ForwardPass(Pass):
         of = site.vectors.bound.of
         self._values = {name: np.zeros((len(site.parts_of(name)[2]), named)) for name in of}
         self._bounds = {name: np.zeros((3, chunks.total)) for name in of}
+
+    def _gathered(self) -> dict[str, NDArray[Any]]:
+        values = {f"value {name}": array for name, array in self._values.items()}
+        return values | {f"bound {name}": array for name, array in self._bounds.items()}
 
     def solve(self, chunk: slice) -> Forward:
         site, n = self.site, self.site.vectors.theta.size
@@ -170,6 +190,13 @@ class AdjointPass(Pass):
         self._squares = {of: (np.zeros((3, n)), np.zeros(())) for of in self._places}
         self._reach = np.zeros(n)
 
+    def _gathered(self) -> dict[str, NDArray[Any]]:
+        found = {"value": self._values, "reach": self._reach}
+        found |= {f"bound {name}": array for name, array in self._bounds.items()}
+        for of, (squares, spread) in self._squares.items():
+            found |= {f"squares {of}": squares, f"spread {of}": spread}
+        return found
+
     def solve(self, chunk: slice) -> Adjoint:
         site, x, y = self.site, self.site.vectors.x, self.site.vectors.y
         W_x, W_y = self._named(chunk, x.size, self._x), self._named(chunk, y.size, self._y)
@@ -187,7 +214,7 @@ class AdjointPass(Pass):
         L = self._corrected(np.asarray(solved.L), parts)
         parts = parts.corrected if site.plan.corrected else parts
         assert parts.reach is not None
-        self._reach = parts.reach
+        self._reach[:] = parts.reach
         for of, place in self._places.items():
             if meet := overlap(place, chunk):
                 free = site.parts_of(of)[2][meet[0]]

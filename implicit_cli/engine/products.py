@@ -6,6 +6,7 @@ product's status says so; an output that depends on them is NaN.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 
@@ -27,6 +28,13 @@ def ordered(products: Iterable[Product]) -> tuple[Product, ...]:
     return tuple(sorted(products, key=lambda product: KINDS.index(product.kind)))
 
 
+def _named(site: Site) -> str:
+    """A hash of all that decides what is in a chunk: the point, and the plan."""
+    plan = site.plan
+    about = (plan.tol, plan.linear, plan.mode, plan.method, plan.corrected, plan.forward_chunks, plan.adjoint_chunks)
+    return hashlib.sha256(np.asarray(site.p.x).tobytes() + repr(about).encode()).hexdigest()
+
+
 Watch = Callable[[str], AbstractContextManager[None]]
 
 
@@ -36,6 +44,8 @@ class Products:
     def __init__(self, site: Site) -> None:
         self.site = site
         plan, bound = site.plan, site.vectors.bound
+        self._work = _named(site)
+        self._done, saved = site.room.saved(self._work)
         jvps = [direction for direction in bound.directions if direction.kind == "jvp"]
         vjps = [direction for direction in bound.directions if direction.kind == "vjp"]
         columns = site.vectors.theta.size if bound.jacobian and plan.mode == "forward" else 0
@@ -45,6 +55,9 @@ class Products:
             self.passes.append(ForwardPass(site, plan.forward_chunks, columns, jvps))
         if plan.adjoint_solves:
             self.passes.append(AdjointPass(site, plan.adjoint_chunks, rows, vjps))
+        if self._done:
+            for work in self.passes:
+                work.restore(saved)
         self.second_order = SecondOrder(site)
         self.results: tuple[Product, ...] = ()
 
@@ -54,17 +67,26 @@ class Products:
         return {work.name: work.solves for work in self.passes} | self.second_order.solves
 
     def compute(self, certify: Callable[[], Certifier], watch: Watch, progress: Callable[[int, int], None]) -> Certifier:
-        """Everything; `watch` keeps the times, `progress` hears of each chunk, `certify` is called once, after the first solves."""
+        """Everything; `watch` keeps the times, `progress` hears of each chunk, `certify` is called once, after the first solves.
+
+        What the room has from an earlier run is not computed again.
+        """
         certifier: Certifier | None = None
         done, total = 0, sum(work.chunks.count for work in self.passes)
         for work in self.passes:
             for chunk in work.chunks:
+                if done < self._done:
+                    done += 1
+                    continue
                 with watch("differentiate"):
                     solved = work.solve(chunk)
                 with watch("certify"):
                     certifier = certifier or certify()
                     work.gather(chunk, solved, certifier)
                 done += 1
+                if total > 1:
+                    state = [part.state for part in self.passes]
+                    self.site.room.save(self._work, done, total, {name: array for part in state for name, array in part.items()})
                 progress(done, total)
         with watch("differentiate"):
             self.second_order.solve()

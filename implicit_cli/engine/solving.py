@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax.numpy as jnp
 import numpy as np
@@ -50,6 +51,27 @@ def solved(vectors: Vectors, plan: Plan, *, seed: int, observer: Observer | None
         start = Point(vectors.initial(seed) if at is None else jnp.asarray(at), vectors.start, vectors.data)
         found = _found(vectors, plan, start, _solve(vectors, plan, start, observer, close=at is not None))
     return found._replace(seconds=time.perf_counter() - begun)
+
+
+def solved_before(vectors: Vectors, x: Array, story: Mapping[str, Any]) -> Found:
+    """What `solved` found in an earlier run: x (d,) and the fields of its `story`."""
+    p = vectors.refreshed(Point(jnp.asarray(x), vectors.start, vectors.data))
+    history = np.asarray(story["history"], float)
+    solution = Solution(p.x, Status(story["status"]), history, story["name"], story["polish_steps"])
+    return Found(p, solution, story["residual"], p, story["seconds"])
+
+
+def story_of(found: Found) -> dict[str, Any]:
+    """All of a `Found` beside its x, as numbers and texts."""
+    solution = found.solution
+    return {
+        "status": int(solution.status),
+        "history": np.asarray(solution.history).tolist(),
+        "name": solution.name,
+        "polish_steps": int(solution.polish_steps),
+        "residual": found.residual,
+        "seconds": found.seconds,
+    }
 
 
 def solved_on(vectors: Vectors, plan: Plan, found: Found, observer: Observer | None, tol: float) -> Found:

@@ -25,6 +25,7 @@ from implicit_cli.engine.plan import Plan
 from implicit_cli.engine.varied import SEED, Target, Varied
 from implicit_cli.engine.vectors import Vectors
 from implicit_cli.problem import Data, Problem, Quantity
+from implicit_cli.result import CaseResult
 from implicit_cli.spec import LoadedSpec
 
 AT_ONCE = 4096
@@ -64,6 +65,9 @@ class Cases:
         for target in self.targets:
             if text := self._beyond(target):
                 self._varied.fault(target, [text])
+        for name in self.spec.fallback:
+            if name not in self.vectors.y.names:
+                faults.unknown(("sweep", "fallback", name), name, self.vectors.y.names)
         faults.stop()
         self._question = _question(bound, self._sections, loaded.model.seed)
         self._batch: Batch | None = None
@@ -84,6 +88,15 @@ class Cases:
         moved = replace(bound, **changed)
         swept = {name: values[0] for name, values in rows.items() if self._sections[name] != "parameters"}
         return Case(next(self._names(rows)), moved, int(seed), swept)
+
+    def concluded(self, result: CaseResult) -> CaseResult:
+        """A case as it is stored: one that has failed has the outputs of `sweep.fallback`."""
+        instead = self.spec.fallback
+        if result.status.good or not instead:
+            return result
+        outputs = {name: np.full(self.vectors.y.shapes[name], value) for name, value in instead.items()}
+        message = f"{result.message}; {', '.join(outputs)}: of sweep.fallback"
+        return replace(result, outputs={**result.outputs, **outputs}, message=message)
 
     def points(self, indices: Sequence[int]) -> NDArray[Any]:
         """Where some points of the design lie (points, entries): parameters as they are differentiated, without seeds."""

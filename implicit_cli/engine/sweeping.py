@@ -40,14 +40,14 @@ def run_cases(
     Small regular ones are computed `WIDTH` at a time, whose numbers do not depend on each other. A case whose own code raises an
     error has a status that says so.
     """
-    return _Run(cases, plan, observer, room).through(indices)
+    return map(cases.concluded, _Run(cases, plan, observer, room).through(indices))
 
 
 def marked(cases: Cases, plan: Plan, index: int, error: Exception) -> CaseResult:
     """A case that could not be computed, for this reason."""
     case = cases.at(index)
     result = failed(cases.vectors.moved(case.bound, single=plan.single), plan, error, identity=case.id)
-    return replace(result, swept=case.swept)
+    return cases.concluded(replace(result, swept=case.swept))
 
 
 class _Run:

@@ -11,7 +11,7 @@ from typing_extensions import TypeAliasType
 
 from implicit_cli.errors import listing
 from implicit_cli.spec.axes import DISTRIBUTIONS, KINDS, LEVELS, AxisSpec, LevelsSpec
-from implicit_cli.spec.fields import Checked, Strict, Value
+from implicit_cli.spec.fields import Checked, Strict, Table, Value, nothing
 from implicit_cli.spec.grammar import REFERENCE, Fault, stop
 from implicit_cli.spec.table import COLUMN
 from implicit_cli.spec.targets import over, thaw_over
@@ -176,6 +176,11 @@ class SweepSpec(Strict):
         default="skip",
         description="what a case that fails means. skip: it has a status of its own, the others go on; retry: it is solved again "
         "by each other solver that its condition allows, until one succeeds; abort: the sweep ends there, with what is done saved",
+    )
+    fallback: Table[float] = Field(
+        default_factory=nothing,
+        description="{OUTPUT: NUMBER}: what an output is in a case that has failed in the end, for whoever reads numbers alone; "
+        "its status and its message say so",
     )
 
     @model_validator(mode="after")

@@ -2,6 +2,7 @@
 
 from implicit_cli.store.arrays import ResultArrays, StoredArray, opened_arrays
 from implicit_cli.store.atomic import check_output, replace_file
+from implicit_cli.store.blocks import Blocks
 from implicit_cli.store.checkpoint import Checkpoint
 from implicit_cli.store.merge import MergeReport, merge
 from implicit_cli.store.outer import write_optimised
@@ -27,6 +28,7 @@ from implicit_cli.store.verify import labelled, read_claims, write_verification
 from implicit_cli.store.write import write_result
 
 __all__ = [
+    "Blocks",
     "CaseRow",
     "CaseSummary",
     "Checkpoint",

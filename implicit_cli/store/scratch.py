@@ -6,6 +6,7 @@ import errno
 import mmap
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ _BLOCK = 1 << 20
 class Scratch:
     """Arrays in the folder of the result at `path`. They vanish with the process, for their files never have a name."""
 
+    keeps = False
+
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
         self._arrays: list[np.memmap[tuple[int, ...], np.dtype[Any]]] = []
@@ -34,7 +37,7 @@ class Scratch:
         folder = next(parent for parent in self.path.absolute().parents if parent.exists())
         try:
             with tempfile.TemporaryFile(dir=folder) as file:
-                _reserve(file.fileno(), np.dtype(dtype).itemsize * int(np.prod(shape, dtype=np.int64)))
+                reserve(file.fileno(), np.dtype(dtype).itemsize * int(np.prod(shape, dtype=np.int64)))
                 array: np.memmap[Any, Any] = np.memmap(file, dtype, "r+", shape=shape)
         except OSError as error:
             raise EnvironmentProblem(f"{self.path}: cannot write the result: {reason(error)}") from error
@@ -50,6 +53,13 @@ class Scratch:
         for array in self._arrays:
             release(array)
 
+    def saved(self, work: str) -> tuple[int, Mapping[str, Array]]:
+        """Nothing is: what is here vanishes."""
+        return 0, {}
+
+    def save(self, work: str, done: int, total: int, arrays: Mapping[str, Array]) -> None:
+        """Nothing is kept."""
+
 
 def release(array: Array) -> None:
     """Let the pages of a mapped array leave the memory; they are read again from its file."""
@@ -58,7 +68,8 @@ def release(array: Array) -> None:
         pages.madvise(mmap.MADV_DONTNEED)
 
 
-def _reserve(descriptor: int, size: int) -> None:
+def reserve(descriptor: int, size: int) -> None:
+    """Take space for a file's content; raises OSError where there is none."""
     if hasattr(os, "posix_fallocate"):
         try:
             os.posix_fallocate(descriptor, 0, size)

@@ -178,7 +178,7 @@ def test_a_signal_ends_the_run_after_saving(implicit, saved_often, number, code)
     process.send_signal(number)
     _, err = process.communicate(timeout=120)
     assert process.returncode == code, err
-    assert "stopping when this case is done; once more: at once" in err
+    assert "stopping when what is in hand is done; once more: at once" in err
     assert "of 600 cases, saved in s.h5.parts: the same command goes on from there" in err
     kept = sum(len(store.read_outcomes(part).ids) for part in Path("s.h5.parts").glob("*.h5"))
     done = implicit("run", "s.yaml", "-o", "s.h5", *LONG)

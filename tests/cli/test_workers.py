@@ -132,7 +132,7 @@ def test_a_signal_ends_the_workers_after_saving(implicit):
     _, err = process.communicate(timeout=120)
     assert process.returncode == 75, err
     lines = err.splitlines()
-    assert lines[:2] == ["implicit: 40 cases", "implicit: stopping when this case is done; once more: at once"]
+    assert lines[:2] == ["implicit: 40 cases", "implicit: stopping when what is in hand is done; once more: at once"]
     assert lines[-1].endswith(" of 40 cases, saved in s.h5.parts: the same command goes on from there")
     kept = sum(len(store.read_outcomes(part).ids) for part in Path("s.h5.parts").glob("*.h5"))
     assert f"stopped after {kept} of" in lines[-1]

@@ -4,6 +4,7 @@ import itertools
 import time
 
 import h5py
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -11,7 +12,7 @@ from implicit_cli import engine
 from implicit_cli.core import fixed_point, root, stationary
 from implicit_cli.engine import sweep
 from implicit_cli.errors import InputError
-from implicit_cli.problem import Data, Option, Parameter, Problem, Unknown
+from implicit_cli.problem import Data, Option, Output, Parameter, Problem, Unknown
 from implicit_cli.spec import load_spec
 from implicit_cli.status import Status
 
@@ -251,6 +252,35 @@ def test_a_solver_that_fails_gives_way_to_another_where_that_is_asked_for(made, 
         assert {result.status for result in found} == {Status.OK}
         assert {result.message for result in found} == {"by anderson, for fixed_point ended as not_converged"}
         np.testing.assert_allclose([float(result.solution["x"]) for result in found], [0.5, 2.0], rtol=1e-14)
+
+
+class Told(Repelling):
+    """The same with outputs."""
+
+    y = Output()
+    pair = Output(shape=(2,))
+
+    def outputs(self, x, theta, data):
+        return {"y": 2 * x.x, "pair": jnp.stack([x.x, theta.t])}
+
+
+def test_outputs_of_what_fails_have_the_values_that_were_asked_for(made):
+    # from its own guess one is at the root already
+    text = "problem: here\nsolver: {name: fixed_point, max_steps: 40}\ninitial: {x: 0.5}\n"
+    cases = made(text + "sweep: {fallback: {pair: -1.0}, over: {t: [0.5, 2.0]}}\n", cls=Told)
+    good, bad = engine.run_cases(cases, engine.make_plan(cases._loaded, cases.vectors), range(2))
+    assert (good.status, bad.status) == (Status.OK, Status.NOT_CONVERGED)
+    np.testing.assert_array_equal(good.outputs["pair"], [0.5, 0.5])
+    np.testing.assert_array_equal(bad.outputs["pair"], [-1.0, -1.0])
+    assert float(bad.outputs["y"]) == 2 * float(bad.solution["x"])
+    assert bad.message.endswith("; pair: of sweep.fallback")
+    crashed = engine.marked(cases, engine.make_plan(cases._loaded, cases.vectors), 1, RuntimeError("gone"))
+    np.testing.assert_array_equal(crashed.outputs["pair"], [-1.0, -1.0])
+
+
+def test_a_fallback_is_for_outputs(made):
+    with pytest.raises(InputError, match=r"sweep.fallback.pear: found 'pear', allowed: 'pair', 'y'; did you mean 'pair'\?"):
+        made("problem: here\nsweep: {fallback: {pear: 0.0}, over: {t: [0.5, 2.0]}}\n", cls=Told)
 
 
 class Slow(Problem):

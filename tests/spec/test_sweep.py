@@ -365,7 +365,7 @@ samples: 2000000
 
 over: {a: [1]}
 sampels: 3
-! s.yaml:4:3: sweep.sampels: unknown key, allowed: 'covariance', 'design', 'levels', 'max_cases', 'on_failure', 'over', 'samples', 'second_order', 'seed', 'start', 'timeout'; did you mean 'samples'?
+! s.yaml:4:3: sweep.sampels: unknown key, allowed: 'covariance', 'design', 'fallback', 'levels', 'max_cases', 'on_failure', 'over', 'samples', 'second_order', 'seed', 'start', 'timeout'; did you mean 'samples'?
 """
 
 

@@ -42,8 +42,8 @@ def test_what_is_forgotten_gives_its_space_back(tmp_path):
 
 @pytest.mark.parametrize("dtype", ["int8", "int64", "float32"])
 def test_other_numbers_take_their_own_space(tmp_path, monkeypatch, dtype):
-    sizes, reserve = [], scratch._reserve
-    monkeypatch.setattr(scratch, "_reserve", lambda descriptor, size: sizes.append(size) or reserve(descriptor, size))
+    sizes, reserve = [], scratch.reserve
+    monkeypatch.setattr(scratch, "reserve", lambda descriptor, size: sizes.append(size) or reserve(descriptor, size))
     array = Scratch(tmp_path / "out.h5").allocate((3, 700), dtype)
     assert array.dtype == dtype
     assert sizes == [array.nbytes]
