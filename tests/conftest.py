@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 DEVICE = os.environ.get("IMPLICIT_TEST_DEVICE", "cpu")
 
 COMPILER = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
+"""Plain code in one piece: a third less work for a test, most of whose time goes into compiling what runs for milliseconds."""
 
 MAPS = 20_000
 """Memory maps of a process beyond which its compiled programs are dropped."""
@@ -37,8 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
         cache = tempfile.mkdtemp(prefix="implicit-tests-")
         config.add_cleanup(lambda: shutil.rmtree(cache, ignore_errors=True))
         os.environ["IMPLICIT_CACHE_DIR"] = cache
-        # Most of the time goes into compiling what runs for milliseconds. Plain code in one piece is ready in half the time; the flags
-        # of whoever runs the tests come last, and count: .ci/run has some of them use the code that users get.
+        # Flags of whoever runs the tests come last, and count: .ci/run has some tests use the code that users get.
         os.environ["XLA_FLAGS"] = f"{COMPILER} {os.environ.get('XLA_FLAGS', '')}".strip()
         # There are as many processes as cores, and threads that wait for work burn the time of the others.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

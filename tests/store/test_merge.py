@@ -23,7 +23,7 @@ from .conftest import bound, filled, make_case, make_floppy, make_header, make_v
 
 def contents(path):
     """All that a file holds but its checksum, when it was made, and the order of members: groups, arrays, axes, attributes."""
-    found, names = {}, {}
+    found, axes, places = {}, {}, {}
 
     def address(node):
         return h5py.h5o.get_info(node.id).addr  # HDF5 takes milliseconds to find the name of a scale
@@ -38,16 +38,14 @@ def contents(path):
         elif name != "checksum":
             text = h5py.check_string_dtype(node.dtype)
             values = node.asstr()[()] if text else node[()]
-            axes = [address(dimension[0]) for dimension in node.dims] if not node.is_scale else []
-            names[address(node)] = name
-            found[name] = (node.dtype, node.shape, np.asarray(values).tolist(), axes, attributes(node))
+            found[name] = (node.dtype, node.shape, np.asarray(values).tolist(), attributes(node))
+            places[address(node)] = name
+            axes[f"{name}, axes"] = [address(dimension[0]) for dimension in node.dims] if not node.is_scale else []
 
     with opened(path) as file:
         found[""] = (sorted(file), attributes(file))
         file.visititems(look)
-    return {
-        name: (*parts[:3], [names[axis] for axis in parts[3]], parts[4]) if len(parts) == 5 else parts for name, parts in found.items()
-    }
+    return found | {name: [places[axis] for axis in along] for name, along in axes.items()}
 
 
 def same(first, second):
