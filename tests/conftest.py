@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 # gpu or gpu:N runs the tests that need one; everything else runs there too.
 DEVICE = os.environ.get("IMPLICIT_TEST_DEVICE", "cpu")
 
+COMPILER = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
+"""Plain code in one piece: a third less work for a test, most of whose time goes into compiling what runs for milliseconds."""
+
 MAPS = 20_000
 """Memory maps of a process beyond which its compiled programs are dropped."""
 
@@ -35,8 +38,10 @@ def pytest_configure(config: pytest.Config) -> None:
         cache = tempfile.mkdtemp(prefix="implicit-tests-")
         config.add_cleanup(lambda: shutil.rmtree(cache, ignore_errors=True))
         os.environ["IMPLICIT_CACHE_DIR"] = cache
-        # One piece of code for a program, for there are as many processes as cores; a quarter less work, and the same code.
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_parallel_codegen_split_count=1".strip()
+        # Flags of whoever runs the tests come last, and count: .ci/run has some tests use the code that users get.
+        os.environ["XLA_FLAGS"] = f"{COMPILER} {os.environ.get('XLA_FLAGS', '')}".strip()
+        # There are as many processes as cores, and threads that wait for work burn the time of the others.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from implicit_cli import runtime
 
     runtime.configure(DEVICE)
