@@ -27,7 +27,7 @@ FIRST = 32
 """Cases of a worker's first chunk, for which programs are compiled."""
 DEATHS = 2
 """Workers that a case may take with it, alone, before it counts as crashed."""
-WATCHED_EVERY, PATIENCE = 0.5, 120.0
+WATCHED_EVERY, PATIENCE = 0.5, 300.0
 """Seconds between two looks at whether to leave; and those in which a process of this machine must have started."""
 ALLOWANCE = 240.0
 """Seconds that a chunk may take beyond `sweep.timeout` for each of its cases: to prepare the problem, to compile, to save."""
