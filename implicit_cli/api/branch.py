@@ -1,9 +1,10 @@
-"""A sweep with `continue: arc`: the cases along a branch, computed and saved as it passes them; how many there are it tells in the end."""
+"""A sweep with `continue: arc`: the cases along a branch, computed and saved as it passes them."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,9 +32,7 @@ def refuse_parts(prepared: Prepared, options: Mapping[str, Any]) -> None:
             raise InputError(f"{option}: found with {where}: arc, allowed: one process, for a branch is followed from case to case")
 
 
-def follow(
-    prepared: Prepared, output: Path, *, observer: Observer | None, stopped: Callable[[], bool], begun: float
-) -> RunReport:
+def follow(prepared: Prepared, output: Path, *, observer: Observer | None, stopped: Callable[[], bool], begun: float) -> RunReport:
     """Follow the branch and write OUTPUT with the cases along it, in order; goes on from what is in `OUTPUT.parts`.
 
     Raises Interrupted where it is asked to leave, and InputError where the folder belongs to another sweep.
@@ -103,12 +102,13 @@ def _reported(work: Sweep, output: Path, begun: float) -> RunReport:
 
     report, target = report_of(output, time.perf_counter() - begun), work.cases.targets[0]
     found = store.read_passages(output, target.name)
-    values = found.values.reshape(len(found.points), *found.values.shape[1:])[(slice(None), *target.index)]
-    values = values.reshape(len(found.points), -1)[:, 0]
+    where: Any = (slice(None), *target.index)
+    values = found.values[where].reshape(len(found.points), -1)[:, 0]
     folds = [f"{target.text} = {value:.8g}" for value, point in zip(values, found.points, strict=True) if point == "fold"]
     reason = found.messages[-1].rpartition(engine.ENDS)[2]
-    where = f" {target.text} = {values[-1]:.8g}"
-    return report.along(f"the branch {_told(folds)}, and ends at{where}: {reason}", len(folds))
+    text = f"the branch {_told(folds)}, and ends at {target.text} = {values[-1]:.8g}: {reason}"
+    told = tuple(case for case in report.cases if case.id not in found.folds)
+    return replace(report, cases=told, branch=text, folds=len(folds))
 
 
 def _told(folds: list[str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -85,10 +85,6 @@ class RunReport:
     @property
     def exit_code(self) -> int:
         return 0 if sum(count for status, count in self.counts.items() if not status.good) <= self.folds else 1
-
-    def along(self, branch: str, folds: int) -> RunReport:
-        """The same of a branch."""
-        return replace(self, branch=branch, folds=folds)
 
 
 @dataclass(frozen=True)

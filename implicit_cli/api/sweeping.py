@@ -176,10 +176,10 @@ def sweep(
     missing = [index for index in _missing(ids, known) if ids[index] in wanted]
     if missing:
         compute(work, missing, watched)
-    saved = f"stopped after {watched.done} of {watched.total} cases, saved in {parts.folder}"
+    saved = f"stopped after {watched.done} of {len(asked)} cases, saved in {parts.folder}"
     if (one := watched.failure) is not None:
         raise CaseFailed(f"case {one.id}: {one.status.label}: {one.message}; {saved}, as sweep.on_failure asks")
-    if watched.done < watched.total:
+    if watched.done < len(asked):
         raise Interrupted(f"{saved}: the same command goes on from there")
     if shard is not None:
         counts = Counter(Status(code) for name, code in parts.done().items() if name in wanted)

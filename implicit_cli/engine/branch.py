@@ -15,13 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from implicit_cli.core.linear.policy import DENSE_BYTES, DENSE_SMALL
-from implicit_cli.engine.arc import Branch, FloatArray, Line, Lost, Passed, State
+from implicit_cli.engine.arc import Branch, Passed, State
+from implicit_cli.engine.bordered import FloatArray, Line, Lost
 from implicit_cli.engine.case import Deadline, failed, run_case, without_derivative
 from implicit_cli.engine.chunks import Room
 from implicit_cli.engine.plan import Plan
 from implicit_cli.engine.sweep import Case, Cases
 from implicit_cli.engine.sweeping import TO_COMPILE
-from implicit_cli.errors import ImplicitError, InputError
+from implicit_cli.errors import ImplicitError
 from implicit_cli.result import CaseResult
 from implicit_cli.status import Status
 
@@ -53,15 +54,16 @@ def check_branch(cases: Cases) -> None:
         what = "found levels whose entries differ with continue: arc"
         fault(("over", target.text), f"{what}, allowed: one number for all entries, or one entry, such as {target.name}[0]")
     if cases.count < 2 or np.unique(values[:, 0]).size < cases.count:
-        fault(("over", target.text), "found a level twice, or one alone, with continue: arc, allowed: 2 levels or more, all different")
+        fault(("over", target.text), "found a level twice, or one alone, with continue: arc, allowed: 2 or more, all different")
     goal, kind = vectors.goal, vectors.condition.kind
-    if (goal.limits is not None and goal.limits.g is not None) or goal.mirror is not None or goal.program is not None:
+    inequalities = goal.limits is not None and goal.limits.g is not None
+    if inequalities or goal.mirror is not None or goal.program is not None:
         why = "not every root of its F is a solution, so a branch of roots would leave the solutions"
         fault(("continue",), f"found 'arc' with a {kind} condition where {why}, allowed: other conditions")
     d = vectors.x.size
     if 8 * d * d > DENSE_BYTES and (vectors.condition.pattern is None or d <= DENSE_SMALL):
-        what = f"found 'arc' with d = {d} and no sparsity pattern of dF/dx"
-        fault(("continue",), f"{what}, allowed: d up to {int((DENSE_BYTES / 8) ** 0.5)}, or a pattern: the branch needs a factorisation")
+        what, most = f"found 'arc' with d = {d} and no sparsity pattern of dF/dx", int((DENSE_BYTES / 8) ** 0.5)
+        fault(("continue",), f"{what}, allowed: d up to {most}, or a pattern: the branch needs a factorisation")
 
 
 def follow(
@@ -131,10 +133,11 @@ class _Following:
         theta = self._theta(one.value)
         if case.id in self.known:
             return Followed(case.id, one.kind, theta, None, state)
-        if one.level < 0 and one.kind == "fold":
+        if one.kind == "fold":
             vectors = self.cases.vectors.moved(case.bound)
             found = f"the branch turns back at {self.target.text} = {theta:.10g}"
-            result = without_derivative(vectors, self.near, one.x, identity=case.id, found=found)
+            status = Status.NONDIFFERENTIABLE if one.corner else Status.SINGULAR
+            result = without_derivative(vectors, self.near, one.x, status, found, identity=case.id)
         else:
             result = self._solved(case, self.near, one.x)
         return Followed(case.id, one.kind, theta, self._marked(result, one.kind, one.reason), state)

@@ -153,16 +153,16 @@ def differentiate_at(
     return _recorded(vectors, plan, found, _differentiated(vectors, plan, found, watch, observer, room), watch, identity)
 
 
-def without_derivative(vectors: Vectors, plan: Plan, x: Array, *, identity: str, found: str) -> CaseResult:
+def without_derivative(vectors: Vectors, plan: Plan, x: Array, status: Status, found: str, *, identity: str) -> CaseResult:
     """The record of a solution x (d,) that is known to have no derivative, a fold: outputs are computed, products are NaN.
 
-    `found` says what it is. Whether A counts as singular need not be asked: of a single unknown, no number could tell.
+    `status` and `found` say what it is. Whether A counts as singular need not be asked: of a single unknown, no number could tell.
     """
     p = vectors.refreshed(Point(jnp.asarray(x), vectors.start, vectors.data))
     residual = _residual(vectors, p)
     there = Found(p, Solution(p.x, Status.OK if residual <= plan.tol else Status.NOT_CONVERGED, np.zeros(0), STORED), residual)
     outputs = vectors.y.split(np.asarray(vectors.system.g(p.x, p.theta, p.data)))
-    return _without_products(vectors, plan, there, Stopwatch(), identity, *verdict(Status.SINGULAR, found), outputs)
+    return _without_products(vectors, plan, there, Stopwatch(), identity, *verdict(status, found), outputs)
 
 
 class Found(NamedTuple):

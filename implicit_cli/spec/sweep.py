@@ -188,8 +188,8 @@ class SweepSpec(Strict):
     continuation: Literal["arc"] | None = Field(
         default=None,
         alias="continue",
-        description="arc: the branch of solutions that begins at the first level is followed by its arclength, through folds, within "
-        "the range of the levels; each time it passes a level is a case, and so is each fold. Left out: a case for each level",
+        description="arc: the branch of solutions that begins at the first level is followed by its arclength, through folds, "
+        "within the range of levels; each time it passes a level is a case, and so is each fold. Left out: a case for each level",
     )
     timeout: float | None = Field(
         default=None,

@@ -31,9 +31,15 @@ _IDS, _VERSION = "ids", "version"
 class Passages:
     """The cases of a branch in a result file, in order: what each is (`points`), its message, and the values of the parameter."""
 
+    ids: tuple[str, ...]
     points: tuple[str, ...]
     messages: tuple[str, ...]
     values: Array
+
+    @property
+    def folds(self) -> frozenset[str]:
+        """Ids of the folds."""
+        return frozenset(name for name, point in zip(self.ids, self.points, strict=True) if point == "fold")
 
 
 def write_state(folder: Path, ids: Sequence[str], state: Mapping[str, Array]) -> None:
@@ -66,4 +72,6 @@ def read_passages(path: Path, parameter: str) -> Passages:
         group = file[layout.CASES]
         node = file[f"{layout.PARAMETERS}/{layout.component(parameter)}"]
         assert isinstance(node, h5py.Dataset)
-        return Passages(tuple(texts(group["point"])), tuple(texts(group["message"])), np.asarray(node[()]))
+        return Passages(
+            tuple(texts(group["id"])), tuple(texts(group["point"])), tuple(texts(group["message"])), np.asarray(node[()])
+        )
