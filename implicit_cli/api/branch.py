@@ -64,19 +64,22 @@ def follow(prepared: Prepared, output: Path, *, observer: Observer | None, stopp
 
     stopped()  # from here on there is something to save
     for one in engine.follow(work.cases, work.plan, known=known, state=state, room=room):
-        ids.append(one.id)
-        if one.point == "fold":
-            watched.stage(f"{name} = {one.value:.8g}: the branch turns back, after {len(ids)} cases")
-        if one.result is None:
-            continue
-        pending.append(one.result)
-        watched.add(finished(one.result), at=f"{name} = {one.value:.6g}")
+        if isinstance(one, engine.Followed):
+            ids.append(one.id)
+            state, fold = one.state, one.point == "fold"
+            if fold:
+                watched.stage(f"{name} = {one.value:.8g}: the branch turns back, after {len(ids)} cases")
+            if one.result is not None:
+                pending.append(one.result)
+                watched.add(finished(one.result), at=f"{name} = {one.value:.6g}", failed=not one.result.status.good and not fold)
+        else:
+            state = one
         leaving = watched.leaving()
         if leaving or len(pending) >= MOST_AT_ONCE or time.monotonic() - last >= SAVED_EVERY:
-            save(one.state)
+            save(state)
             last = time.monotonic()
         if leaving:
-            there = f"stopped at {name} = {one.value:.6g} after {len(ids)} cases, saved in {parts.folder}"
+            there = f"stopped after {len(ids)} cases, saved in {parts.folder}"
             raise Interrupted(f"{there}: the same command goes on from there")
     save(None)
     watched.stage(f"writing {output}")

@@ -296,10 +296,10 @@ class Watched:
         if self._observer is not None:
             self._observer.stage(text)
 
-    def add(self, one: Finished, at: str = "") -> None:
-        """One more case; `at` says where it is."""
+    def add(self, one: Finished, *, at: str = "", failed: bool | None = None) -> None:
+        """One more case; `at` says where it is, `failed` whether it counts as such, where its status alone does not say so."""
         self.done += 1
-        self._failed += not one.status.good
+        self._failed += not one.status.good if failed is None else failed
         if self._aborts and not one.status.good:
             self.failure = self.failure or one
         if one.accuracy > self._worst:

@@ -6,7 +6,7 @@ to z_before + h t, and from there back to the branch in the plane across t, by N
     F(z) = 0,     t' (z - z_before) = h
 
 (`bordered`). At a fold t_lambda = 0; it is found, as is the passage of a level, as the root of a function of h between two steps.
-At a corner, where another A and b begin, as where a contact opens, the tangent jumps, and may turn by more than a right angle: which
+At a corner, where another A and b begin, as where a contact opens, the tangent jumps, perhaps by more than a right angle: which
 of its two directions leads on is told by the sign of det [A b; t'], which is the same all along the branch.
 
 Lengths are those of (x / X, lambda / L), with L the range of the levels and X how far x goes meanwhile by the first tangent, so

@@ -68,10 +68,11 @@ def check_branch(cases: Cases) -> None:
 
 def follow(
     cases: Cases, plan: Plan, *, known: Collection[str] = (), state: State | None = None, room: Room | None = None
-) -> Iterator[Followed]:
+) -> Iterator[Followed | State]:
     """The cases along the branch, in order; those that are `known` by their id are passed without being computed again.
 
-    Goes on from a `state`, else begins with the solution of the first level, from its own guess.
+    Goes on from a `state`, else begins with the solution of the first level, from its own guess. A step that passes no case gives
+    the state after it.
     """
     return _Following(cases, plan, known, room).through(state)
 
@@ -88,7 +89,7 @@ class _Following:
         levels = np.asarray(self.line.transform.to_lambda(jnp.asarray(_values(cases).reshape(cases.count, -1)[:, 0])))
         self.branch = Branch(self.vectors, self.line, levels, plan.tol)
 
-    def through(self, state: State | None) -> Iterator[Followed]:
+    def through(self, state: State | None) -> Iterator[Followed | State]:
         """All of them, or those from a state on."""
         if state is None:
             result = self._solved(self.first, self.plan, None)
@@ -117,6 +118,8 @@ class _Following:
                 if ended := bool(one.reason):
                     break
             state = after
+            if not passed:
+                yield state
 
     def _advanced(self, state: State) -> tuple[list[Passed], State]:
         try:
