@@ -17,6 +17,12 @@ FOLD = 2 / (3 * np.sqrt(3))
 """Where x^3 - x = b has a double root, x = -+ 1 / sqrt 3, b = +- FOLD."""
 
 
+def neighbours(n):
+    """Rows and columns of a tridiagonal matrix."""
+    i = np.arange(n)
+    return np.concatenate([i, i[1:], i[:-1]]), np.concatenate([i, i[1:] - 1, i[:-1] + 1])
+
+
 class Wells(Problem):
     """Stationary points of x^4/4 - x^2/2 - b x."""
 
@@ -56,13 +62,8 @@ class Bratu(Problem):
             around = jnp.pad(x.u, 1)
             return x._replace(u=(around[2:] - 2 * x.u + around[:-2]) * (self.n + 1) ** 2 + theta.weight * jnp.exp(x.u))
 
-        def pattern(x, theta, data):
-            i = np.arange(self.n)
-            rows, cols = np.concatenate([i, i[1:], i[:-1]]), np.concatenate([i, i[1:] - 1, i[:-1] + 1])
-            return rows, cols
-
         condition = root(F, symmetric=True)
-        return condition.tagged(pattern=pattern) if self.banded else condition
+        return condition.tagged(pattern=lambda x, theta, data: neighbours(self.n)) if self.banded else condition
 
 
 class Circle(Problem):
@@ -76,23 +77,24 @@ class Circle(Problem):
 
 
 class Chain(Problem):
-    """Three points on a line, only their distances matter; e^3 - e = t with e = u_1 - u_0, and u_2 - u_1 = 1."""
+    """Points on a line, only their distances e, f, .. matter: the first spring bends, e^3 - e = t, for all others f = 1."""
 
+    n = Option(3)
     t = Parameter()
-    u = Unknown(shape=(3,))
+    u = Unknown(shape=("n",))
 
     def condition(self):
         def energy(x, theta, data):
-            e, f = x.u[1] - x.u[0], x.u[2] - x.u[1]
-            return e**4 / 4 - e**2 / 2 - theta.t * e + (f - 1.0) ** 2 / 2
+            e, f = x.u[1] - x.u[0], jnp.diff(x.u[1:])
+            return e**4 / 4 - e**2 / 2 - theta.t * e + ((f - 1.0) ** 2).sum() / 2
 
-        return stationary(energy)
+        return stationary(energy).tagged(pattern=lambda x, theta, data: neighbours(self.n))
 
     def initial(self, theta, data, key):
-        return {"u": jnp.array([1.5, 0.0, 1.0])}
+        return {"u": jnp.concatenate([jnp.array([1.5]), jnp.arange(self.n - 1.0)])}
 
     def null_space(self, x, theta, data):
-        return {"translation": {"u": jnp.ones(3)}}
+        return {"translation": {"u": jnp.ones(self.n)}}
 
 
 class Growth(Problem):
@@ -117,17 +119,19 @@ class Ending(Problem):
 
 
 class Zigzag(Problem):
-    """b = x up to x = 1, from there 1 - 5 (x - 1) down to x = 1.25, and up: tangents turn by more than 90 degrees."""
+    """b = x_0 up to 1, then 1 - 5 (x_0 - 1) down to x_0 = 1.25, and up: tangents turn by more than 90 degrees; all x are equal."""
 
+    n = Option(1)
     b = Parameter()
-    x = Unknown(initial=0.0)
+    x = Unknown(shape=("n",), initial=0.0)
 
     def condition(self):
         def F(x, theta, data):
-            back = 1 - 5 * (x.x - 1)
-            return x._replace(x=jnp.where(x.x < 1, x.x, jnp.where(x.x < 1.25, back, x.x - 1.5)) - theta.b)
+            first, back = x.x[0], 1 - 5 * (x.x[0] - 1)
+            bent = jnp.where(first < 1, first, jnp.where(first < 1.25, back, first - 1.5)) - theta.b
+            return x._replace(x=jnp.concatenate([bent[None], jnp.diff(x.x)]))
 
-        return root(F)
+        return root(F).tagged(pattern=lambda x, theta, data: neighbours(self.n))
 
 
 @pytest.fixture
@@ -290,14 +294,15 @@ def test_a_branch_that_closes_on_itself(followed):
     assert max(abs(one.value) - 1 for one in folds(found)) < 1e-13
 
 
-def test_what_a_symmetry_leaves_open_stays_as_it_is(followed):
-    found = followed(Chain, sweep("t", "{linspace: [-1, 1, 9]}"))
+@pytest.mark.parametrize("n", [3, 150])
+def test_what_a_symmetry_leaves_open_stays_as_it_is(followed, n):
+    found = followed(Chain, f"options: {{n: {n}}}\n" + sweep("t", "{linspace: [-1, 1, 9]}"))
     assert [round(one.value, 12) for one in folds(found)] == [round(FOLD, 12), round(-FOLD, 12)]
     for one in found:
         u = one.result.solution["u"]
         e = u[1] - u[0]
-        np.testing.assert_allclose([e**3 - e, u[2] - u[1]], [one.value, 1.0], atol=1e-7)
-        np.testing.assert_allclose(u.sum(), 2.5, atol=1e-7)
+        np.testing.assert_allclose([e**3 - e, *np.diff(u[1:])], [one.value, *[1.0] * (n - 2)], atol=1e-7)
+        np.testing.assert_allclose(u.mean(), (1.5 + (n - 1) * (n - 2) / 2) / n, rtol=1e-7)
         if one.point != "fold":
             derivative = the(("u", "t"), one.result)
             np.testing.assert_allclose(derivative[1] - derivative[0], 1 / (3 * e**2 - 1), rtol=1e-8)
@@ -329,15 +334,17 @@ def test_where_F_ends_the_branch_does(followed):
     assert "the branch ends here: steps became shorter than 1e-09 of the range" in end.result.message
 
 
-def test_round_corners_where_F_has_kinks(followed):
-    found = followed(Zigzag, sweep("b", "{linspace: [-0.625, 1.5, 18]}"))
+@pytest.mark.parametrize("n", [1, 2, 149, 150])
+def test_round_corners_where_F_has_kinks(followed, n):
+    found = followed(Zigzag, f"options: {{n: {n}}}\n" + sweep("b", "{linspace: [-0.625, 1.5, 18]}"))
     corners = folds(found)
     assert [one.result.status for one in corners] == [Status.NONDIFFERENTIABLE] * 2
     np.testing.assert_allclose([one.value for one in corners], [1.0, -0.25], atol=1e-11)
-    np.testing.assert_allclose([one.result.solution["x"] for one in corners], [1.0, 1.25], atol=1e-11)
+    for one, place in zip(corners, [1.0, 1.25], strict=True):
+        np.testing.assert_allclose(one.result.solution["x"], place, atol=1e-11)
     for one in found:
         if one.point != "fold" and one.value not in (1.0, -0.25):
-            x = float(one.result.solution["x"])
+            x = one.result.solution["x"][0]
             assert one.result.status == Status.OK
             np.testing.assert_allclose(the(("x", "b"), one.result), 1.0 if x < 1 or x > 1.25 else -0.2, rtol=1e-9)
     between = [one.value for one in found[found.index(corners[0]) + 1 : found.index(corners[1])]]
