@@ -42,6 +42,10 @@ REACH = 0.25
 CORNER, BEYOND, AFTER = 1e-6, 2.0, 10.0
 """Where steps must be shorter than this the branch may have a corner; the tangent after it is looked for so many steps further on,
 and a step along it is as many times longer."""
+RETRACED = 1e-3
+"""Sine of the angle with the way that has been come, below which a turn at a corner leads back on it: that is no way onward."""
+AGAIN = 1e-5
+"""How near a fold is to one that was passed before, where it is the same: a branch passes none twice, unless it went astray."""
 CLOSE = 1e-6
 """The branch is at its beginning again where it comes as near to it, in units of the range."""
 AT_LEVEL, AT_FOLD = 1e-7, 1e-15
@@ -70,7 +74,7 @@ class State(NamedTuple):
     """All that the way onward depends on, as arrays: a point of the branch, its tangent, the length of the next step.
 
     z and t (d + 1,) are scaled; `first` and `outset` are those at the beginning. `scale` are X and L. `crossed` (levels,) counts
-    how often each level was passed, `folds` the folds, `idle` the steps since the last case, `cases` the cases.
+    how often each level was passed, `folds` (k, d + 1) are the folds; `idle` counts the steps since the last case, `cases` all cases.
     """
 
     z: FloatArray
@@ -80,7 +84,7 @@ class State(NamedTuple):
     outset: FloatArray
     scale: FloatArray
     crossed: NDArray[np.int64]
-    folds: Any
+    folds: FloatArray
     idle: Any
     cases: Any
 
@@ -112,7 +116,7 @@ class Branch:
         z = np.append(x / X, first / L)
         crossed = np.zeros(self.levels.size, dtype=np.int64)
         crossed[0] = 1
-        return State(z, t, FIRST, z, t, np.array([X, L]), crossed, 0, 0, 1)
+        return State(z, t, FIRST, z, t, np.array([X, L]), crossed, np.zeros((0, z.size)), 0, 1)
 
     def advance(self, state: State) -> tuple[list[Passed], State]:
         """One step, as long as it may be: the points that it passes, in order, and the state after it.
@@ -130,7 +134,7 @@ class Branch:
             except Lost:
                 h /= 2
         there, h, passed = step.there, step.h, [*corner, *passed]
-        folds = state.folds + sum(one.kind == "fold" for one in passed)
+        passed, folds = self._turned(state, passed)
         idle = 0 if passed else state.idle + 1
         if idle > STEPS:
             passed = [self._end(there.z, state, f"{STEPS} steps led to no level and no fold")]
@@ -140,15 +144,33 @@ class Branch:
             z=there.z, t=there.t, h=onward, crossed=crossed, folds=folds, idle=idle, cases=state.cases + len(passed)
         )
 
+    def _turned(self, state: State, passed: list[Passed]) -> tuple[list[Passed], FloatArray]:
+        """What is passed, up to a fold that was passed before, and all folds so far, scaled."""
+        folds = state.folds
+        for number, one in enumerate(passed):
+            if one.kind == "fold":
+                fold = np.append(one.x / state.scale[0], one.value / state.scale[1])
+                if (np.linalg.norm(folds - fold, axis=1) <= AGAIN).any():
+                    reason = "it leads back on its own way, to a fold that it has passed"
+                    return [*passed[:number], self._end(state.z, state, reason)], folds
+                folds = np.concatenate([folds, fold[None]])
+        return passed, folds
+
     def _straight(self, state: State, h: float) -> tuple[_Step, list[Passed]]:
         return _Step(self, state, h), []
 
     def _around(self, state: State, h: float) -> tuple[_Step, list[Passed]]:
-        """A step from just before a corner to beyond it, and the fold, where the branch turns back there."""
+        """A step from just before a corner to beyond it, and the fold, where the branch turns back there.
+
+        Where more than one contact opens or closes at once, the sign may tell nothing: then it leads back, and counts as no step.
+        """
         places = (state.z + far * h * state.t for far in (0.0, BEYOND))
         before, beyond = (self.curve.bordered(z, state.t, state.scale) for z in places)
         onward = before.sign * beyond.sign * beyond.tangent()
         step = _Step(self, state._replace(t=onward), AFTER * h)
+        way = step.there.z - state.z
+        if way @ state.t < 0 and np.linalg.norm(way - (way @ state.t) * state.t) <= RETRACED * np.linalg.norm(way):
+            raise Lost
         if state.t[-1] * onward[-1] >= 0:
             return step, []
         # where the two tangents meet

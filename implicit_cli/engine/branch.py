@@ -106,7 +106,7 @@ class _Following:
         while not ended:
             assert state is not None
             passed, after = self._advanced(state)
-            crossed, folds = state.crossed.copy(), int(state.folds)
+            crossed, folds = state.crossed.copy(), len(state.folds)
             for number, one in enumerate(passed, start=int(state.cases) + 1):
                 if one.kind == "fold":
                     folds += 1

@@ -115,8 +115,6 @@ def stored_spec(
     Their values are not in the spec but at hand; `engine.bind` takes them. `place` is what messages about the rest start with.
     """
     settings = json.loads(resolved)
-    if settings.get("sweep"):
-        settings["sweep"]["continue"] = None  # one case is no branch
     for section, names in given.items():
         settings[section] = {name: ["at hand"] if section == "labels" else 0.0 for name in names}
     products = [{kind: {name: {quantity: part.value for quantity, part in parts.items()}}} for name, parts in directions.items()]

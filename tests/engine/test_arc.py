@@ -381,6 +381,18 @@ def test_it_goes_on_from_any_state_as_if_nothing_had_been(followed, made):
                 np.testing.assert_allclose(one.result.solution["x"], other.result.solution["x"], rtol=0, atol=1e-13)
 
 
+def test_a_way_that_leads_back_is_told(made, followed):
+    whole = followed(Wells, sweep("b", "{linspace: [-2, 2, 21]}"))
+    fold = whole.index(folds(whole)[0])
+    state = whole[fold + 3].state
+    cases, plan = made(Wells, sweep("b", "{linspace: [-2, 2, 21]}"))
+    # turned round between the two folds, as by a corner that it cannot make out
+    found = cases_of(engine.follow(cases, plan, state=state._replace(t=-state.t)))
+    assert [one.point for one in found] == ["level", "level", "end"]
+    assert found[-1].result.message.endswith("the branch ends here: it leads back on its own way, to a fold that it has passed")
+    assert 0 < FOLD - found[-1].value < 0.1
+
+
 class Boxed(Problem):
     """One inequality."""
 
