@@ -74,7 +74,7 @@ class State(NamedTuple):
     """All that the way onward depends on, as arrays: a point of the branch, its tangent, the length of the next step.
 
     z and t (d + 1,) are scaled; `first` and `outset` are those at the beginning. `scale` are X and L. `crossed` (levels,) counts
-    how often each level was passed, `folds` (k, d + 1) are the folds; `idle` counts the steps since the last case, `cases` them all.
+    how often each level was passed, `folds` (k, d + 1) are the folds; `idle` counts steps since the last case, `cases` them all.
     """
 
     z: FloatArray
