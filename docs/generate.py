@@ -99,6 +99,7 @@ EXAMPLES = {
     "covariance: [[0.04, 0.01], [0.01, 0.09]]}",
     "sweep.max_cases": "sweep: {over: {seed: {integers: [1, 4000000]}}, max_cases: 5000000}",
     "sweep.start": "sweep: {over: {penalty: {logspace: [-4, 2, 700]}}, start: neighbour}",
+    "sweep.continue": "sweep: {over: {load: {linspace: [0, 2, 41]}}, continue: arc}",
     "sweep.timeout": "sweep: {over: {diameter: {linspace: [0.5, 0.7, 50]}}, timeout: 60}",
     "sweep.on_failure": "sweep: {over: {penalty: {logspace: [-4, 2, 7]}}, on_failure: retry}",
     "sweep.fallback": "sweep: {over: {phi: {linspace: [0.8, 0.95, 16]}}, fallback: {pressure: 0.0}}",

@@ -156,7 +156,8 @@ class CaseResult:
     solution and outputs, by name: how far each is from that at the exact solution, in the 2-norm over its components. `accuracy` is
     the largest bound of a product relative to it, as `sensitivity.accuracy` judges. `swept` are the values that the case has of
     what a sweep varies besides parameters: data, initial guesses, the seed. `start` says where its solve began and `basin` names
-    the case from which its solution goes on without a jump; both are empty where each case begins at its own guess.
+    the case from which its solution goes on without a jump; both are empty where each case begins at its own guess. `point` says
+    what the case is of a branch that is followed: `level`, `fold` or `end`; else it is empty.
     """
 
     id: str
@@ -177,6 +178,7 @@ class CaseResult:
     swept: Mapping[str, Array] = field(default_factory=dict)
     start: str = ""
     basin: str = ""
+    point: str = ""
 
 
 @dataclass(frozen=True)

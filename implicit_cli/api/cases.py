@@ -72,6 +72,8 @@ def prepare(request: Request, *, canary: bool = False, outer: bool = False) -> P
     if canary:
         runtime.canary()
     cases = engine.Cases(loaded, cls) if loaded.model.sweep is not None else None
+    if cases is not None and cases.spec.continuation is not None:
+        engine.check_branch(cases)
     vectors = cases.vectors if cases is not None else engine.Vectors(engine.bind(loaded, cls))
     return Prepared(loaded, vectors, engine.make_plan(loaded, vectors), cases)
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from implicit_cli.api.branch import refuse_parts
 from implicit_cli.api.cases import Request, inputs_of, prepare
 from implicit_cli.api.reports import MergeReport, Observer, PlanReport, RunReport, ShardLine, SweepStatus
 from implicit_cli.api.slurm import script, submission, submit
@@ -65,6 +66,7 @@ def plan_sweep(
     store.check_output(output, inputs_of(prepared.loaded, prepared.vectors))
     if prepared.cases is None:
         raise InputError(f"{prepared.loaded.at()}: 'sweep' is missing, allowed: a mapping such as {{over: {{NAME: [1, 2, 3]}}}}")
+    refuse_parts(prepared, {"implicit sweep plan": output})
     work = Sweep(prepared, output)
     names = list(dict.fromkeys(work.ids))
     once, each = _timed(work, names, observer, begun)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from implicit_cli.api.branch import follow, refuse_parts
 from implicit_cli.api.cases import Prepared, Request, header_of, identity_of, inputs_of, prepare
 from implicit_cli.api.reports import Observer, OptimizeReport, RunReport, line_of
 from implicit_cli.api.sweeping import here, read_shard, sweep
@@ -59,6 +60,9 @@ def run(
 
     store.check_output(output, inputs_of(loaded, vectors))
     if cases is not None:
+        refuse_parts(prepared, {"--shard": part, "--jobs": jobs, "--cluster": cluster})
+        if cases.spec.continuation is not None:
+            return follow(prepared, output, observer=observer, stopped=stopped, begun=begun)
         compute = here if workers is None else workers
         return sweep(prepared, output, shard=part, compute=compute, observer=observer, stopped=stopped, begun=begun)
     for option, given in (("--shard", part), ("--jobs", jobs), ("--cluster", cluster)):

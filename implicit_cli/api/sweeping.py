@@ -176,10 +176,10 @@ def sweep(
     missing = [index for index in _missing(ids, known) if ids[index] in wanted]
     if missing:
         compute(work, missing, watched)
-    saved = f"stopped after {watched.done} of {watched.total} cases, saved in {parts.folder}"
+    saved = f"stopped after {watched.done} of {len(asked)} cases, saved in {parts.folder}"
     if (one := watched.failure) is not None:
         raise CaseFailed(f"case {one.id}: {one.status.label}: {one.message}; {saved}, as sweep.on_failure asks")
-    if watched.done < watched.total:
+    if watched.done < len(asked):
         raise Interrupted(f"{saved}: the same command goes on from there")
     if shard is not None:
         counts = Counter(Status(code) for name, code in parts.done().items() if name in wanted)
@@ -188,7 +188,7 @@ def sweep(
         watched.stage(f"writing {output}")
         parts.merge(output, order=asked, also=[output] if before else [])
     parts.remove()
-    return _report(output, time.perf_counter() - begun)
+    return report_of(output, time.perf_counter() - begun)
 
 
 def _as_planned(parts: Parts, ids: Sequence[str], shard: Shard) -> None:
@@ -204,7 +204,7 @@ def _as_planned(parts: Parts, ids: Sequence[str], shard: Shard) -> None:
         raise InputError(f"{parts.folder}: {found}: `implicit sweep plan` again")
 
 
-def _report(output: Path, seconds: float) -> RunReport:
+def report_of(output: Path, seconds: float) -> RunReport:
     """What there is to say of all cases in the file."""
     from implicit_cli import store
 
@@ -250,16 +250,20 @@ def _missing(ids: Iterable[str], done: Mapping[str, int]) -> Iterable[int]:
 
 
 def _identity(prepared: Prepared) -> dict[str, Any]:
-    """What makes two runs of a sweep one: all but the design, which may grow."""
+    """What makes two runs of a sweep one: all but the design, which may grow; along a branch the design, too."""
     loaded, vectors, _, _ = prepared
     spec, swept = loaded.model.model_dump(mode="json", exclude={"sweep", "outer"}), _swept(prepared)
     for section in ("parameters", "data", "initial"):
         spec[section] = {name: value for name, value in spec[section].items() if name not in swept}
+    if prepared.cases is not None and prepared.cases.spec.continuation is not None:
+        spec |= loaded.model.model_dump(mode="json", include={"sweep"})  # other levels are passed on another way
     return identity_of(loaded, vectors.bound, spec, varied=swept)
 
 
 class Watched:
     """Counts what is done, tells the observer, and says when to leave; `kept` are status codes of cases that were done before.
+
+    `total` is None where nobody knows how many there will be.
 
     `failure` is the case that ended the sweep, where the spec says that one `aborts` it.
     """
@@ -267,7 +271,7 @@ class Watched:
     def __init__(
         self,
         kept: Mapping[str, int],
-        total: int,
+        total: int | None,
         observer: Observer | None,
         stopped: Callable[[], bool] = lambda: False,
         *,
@@ -279,7 +283,9 @@ class Watched:
         self._failed = sum(not Status(code).good for code in kept.values())
         self._worst, self._begun = 0.0, time.monotonic()
         self._marks: deque[tuple[float, int]] = deque(maxlen=64)
-        self.stage(f"{total} cases" + (f", {len(kept)} of them done before" if kept else ""))
+        what = "following a branch" if total is None else f"{total} cases"
+        done = f", {len(kept)} {'cases' if total is None else 'of them'} done before" if kept else ""
+        self.stage(f"{what}{done}")
 
     def leaving(self) -> bool:
         """Whether to save what is done and end."""
@@ -290,17 +296,17 @@ class Watched:
         if self._observer is not None:
             self._observer.stage(text)
 
-    def add(self, one: Finished) -> None:
-        """One more case."""
+    def add(self, one: Finished, *, at: str = "", failed: bool | None = None) -> None:
+        """One more case; `at` says where it is, `failed` whether it counts as such, where its status alone does not say so."""
         self.done += 1
-        self._failed += not one.status.good
+        self._failed += not one.status.good if failed is None else failed
         if self._aborts and not one.status.good:
             self.failure = self.failure or one
         if one.accuracy > self._worst:
             self._worst = one.accuracy
         if self._observer is not None:
             rate, seconds = self._rate(), time.monotonic() - self._begun
-            self._observer.sweep(SweepProgress(self.done, self.total, self._kept, self._failed, self._worst, seconds, rate))
+            self._observer.sweep(SweepProgress(self.done, self.total, self._kept, self._failed, self._worst, seconds, rate, at))
 
     def _rate(self) -> float:
         """Cases per second of late, the first one apart, for which programs were compiled."""

@@ -206,17 +206,18 @@ class _Bar:
         self._progress.update(self._task, total=float(total), completed=float(done), detail=f"chunk {done} of {total}")
 
     def sweep(self, progress: SweepProgress) -> None:
-        self._progress.update(
-            self._task, total=float(progress.total), completed=float(progress.done), detail=sweep_text(progress, short=True)
-        )
+        total = None if progress.total is None else float(progress.total)
+        self._progress.update(self._task, total=total, completed=float(progress.done), detail=sweep_text(progress, short=True))
 
 
 def sweep_text(progress: SweepProgress, *, short: bool = False) -> str:
     """`120 of 1000 cases, 3 failed, 14.2 a second, 62 s left, worst bound 2.1e-10`."""
     p = progress
-    left = f"{span(p.remaining)} left" if p.done < p.total else f"in {span(p.seconds)}"
     failed = f"{p.failed} failed, " if p.failed else ""
     rate = f"{p.rate:.3g} a second, " if p.rate > 0 else ""
+    if p.total is None:
+        return f"{p.at}: {p.done} cases, {failed}{rate}in {span(p.seconds)}, worst bound {p.worst:.1e}"
+    left = f"{span(p.remaining)} left" if p.done < p.total else f"in {span(p.seconds)}"
     text = f"{p.done} of {p.total} cases, {failed}{rate}{left}"
     return text if short and shutil.get_terminal_size().columns < _WIDE else f"{text}, worst bound {p.worst:.1e}"
 
@@ -226,7 +227,7 @@ def span(seconds: float) -> str:
     if not math.isfinite(seconds):
         return "unknown time"
     if seconds < 1.0:
-        return f"{1000 * seconds:.2g} ms"
+        return f"{1000 * seconds:.2g} ms" if seconds < 0.0995 else f"{1000 * seconds:.0f} ms"
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 

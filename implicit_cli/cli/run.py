@@ -78,9 +78,12 @@ def run(
             return signals.exit_code
     if json_lines:
         counts = {status.label: count for status, count in sorted(report.counts.items())}
-        lines.event("done", path=report.path, statuses=counts, seconds=report.seconds, exit_code=report.exit_code)
+        branch = {"branch": report.branch, "folds": report.folds} if report.branch else {}
+        lines.event("done", path=report.path, statuses=counts, seconds=report.seconds, exit_code=report.exit_code, **branch)
     elif not quiet:
         console.say(f"wrote {report.path}: {tally(report)}, {report.seconds:.1f} s")
+        if report.branch:
+            console.say(report.branch)
     for case in report.cases:
         if case.message:
             console.say(f"case {case.id}: {case.status.label}: {case.message}")

@@ -65,7 +65,8 @@ def plan(
     if not quiet:
         each = f"{console.span(report.each)} each" if report.each else "nothing left to time"
         console.say(f"{report.cases} cases, {report.done} of them done; {each}")
-        console.say(f"wrote {report.script}: {report.shards} {_shards(report.shards)}, about {console.span(report.seconds)} each")
+        long = console.span(max(report.seconds, 1.0))
+        console.say(f"wrote {report.script}: {report.shards} {_shards(report.shards)}, about {long} each")
     return 0
 
 

@@ -1,6 +1,7 @@
 """Cases become results: a spec is bound to its problem, planned, solved, differentiated and certified. Nothing is written here."""
 
 from implicit_cli.engine.bind import BoundProblem, bind
+from implicit_cli.engine.branch import ENDS, Followed, check_branch, follow
 from implicit_cli.engine.case import differentiate_at, run_case
 from implicit_cli.engine.deadline import TimedOut
 from implicit_cli.engine.plan import Plan, make_plan
@@ -11,13 +12,17 @@ from implicit_cli.engine.vectors import Vectors
 from implicit_cli.engine.verification import verify_case
 
 __all__ = [
+    "ENDS",
     "BoundProblem",
     "Cases",
+    "Followed",
     "Plan",
     "TimedOut",
     "Vectors",
     "bind",
+    "check_branch",
     "differentiate_at",
+    "follow",
     "make_plan",
     "marked",
     "run_case",

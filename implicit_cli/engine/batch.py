@@ -206,7 +206,7 @@ class Batch:
         def held(p: Point) -> Held:
             return self._held(p, self._gauges(p))
 
-        begun, near = jnp.asarray(0), Polished(p, jnp.asarray(jnp.inf), jnp.zeros(0), 0, False, False)
+        begun, near = jnp.asarray(0), Polished(p, jnp.asarray(jnp.inf), jnp.zeros(0), 0, False, 0)
         if nearby is not None:
             p, begun = best_start(goal, p, nearby)
             near = newton_steps(goal, p, jnp.where(begun > 0, residual(goal, p), 0.0), held, tol=plan.tol)

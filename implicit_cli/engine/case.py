@@ -123,6 +123,18 @@ def differentiate_at(
         return _recorded(vectors, plan, found, _differentiated(vectors, plan, found, watch, observer, room), watch, identity)
 
 
+def without_derivative(vectors: Vectors, plan: Plan, x: Array, status: Status, found: str, *, identity: str) -> CaseResult:
+    """The record of a solution x (d,) that is known to have no derivative, a fold: outputs are computed, products are NaN.
+
+    `status` and `found` say what it is. Whether A counts as singular need not be asked: of a single unknown, no number could tell.
+    """
+    p = vectors.refreshed(Point(jnp.asarray(x), vectors.start, vectors.data))
+    residual = residual_at(vectors, p)
+    there = Found(p, Solution(p.x, Status.OK if residual <= plan.tol else Status.NOT_CONVERGED, np.zeros(0), STORED), residual)
+    outputs = vectors.y.split(np.asarray(vectors.system.g(p.x, p.theta, p.data)))
+    return _without_products(vectors, plan, there, Stopwatch(), identity, *verdict(status, found), outputs)
+
+
 class Done(NamedTuple):
     """All products at a point, by `plan`, with what is known of A and of their errors."""
 
@@ -285,7 +297,14 @@ def failed(vectors: Vectors, plan: Plan, error: Exception, *, identity: str) -> 
 
 
 def _without_products(
-    vectors: Vectors, plan: Plan, found: Found, watch: Stopwatch, identity: str, status: Status, message: str
+    vectors: Vectors,
+    plan: Plan,
+    found: Found,
+    watch: Stopwatch,
+    identity: str,
+    status: Status,
+    message: str,
+    outputs: Mapping[str, Array] | None = None,
 ) -> CaseResult:
     return _record(
         vectors,
@@ -295,7 +314,7 @@ def _without_products(
         id=identity,
         status=status,
         message=message,
-        outputs={name: np.full(shape, np.nan) for name, shape in vectors.y.shapes.items()},
+        outputs=outputs or {name: np.full(shape, np.nan) for name, shape in vectors.y.shapes.items()},
         products=(),
         linear=(),
         certificate=Certificate.unknown(),

@@ -32,7 +32,7 @@ class Single(NamedTuple):
 
 def linearise(vectors: Vectors, plan: Plan, p: Point, single: Single | None = None) -> LinearSolver:
     """A at p, prepared by the plan's method; with `single`, from its factor in float32, refined."""
-    return prepare(plan.linear, _operator(vectors, p), None, _known(vectors, p), single=single.A if single is not None else None)
+    return prepare(plan.linear, operator_at(vectors, p), None, _known(vectors, p), single=single.A if single is not None else None)
 
 
 def linearise_natural(vectors: Vectors, plan: Plan, p: Point) -> LinearSolver:
@@ -64,10 +64,10 @@ def single_point(vectors: Vectors, p: Point) -> Point:
 def single_solver(vectors: Vectors, plan: Plan, q: Point) -> LinearSolver:
     """A at a point in float32; to be called with JAX's x64 mode off."""
     linear = plan.linear._replace(tol=max(plan.linear.tol, SINGLE_TOLERANCE))
-    return prepare(linear, _operator(vectors.single, q), None, _known(vectors.single, q))
+    return prepare(linear, operator_at(vectors.single, q), None, _known(vectors.single, q))
 
 
-def _operator(vectors: Vectors, p: Point) -> Operator:
+def operator_at(vectors: Vectors, p: Point) -> Operator:
     system, condition = vectors.system, vectors.condition
     find = condition.pattern
     declared = vectors.problem.undetermined(*vectors.at(p)) if find is not None else {}

@@ -24,6 +24,7 @@ from implicit_cli.engine.given import Array
 from implicit_cli.engine.plan import Plan
 from implicit_cli.engine.varied import SEED, Target, Varied
 from implicit_cli.engine.vectors import Vectors
+from implicit_cli.errors import InputError
 from implicit_cli.problem import Data, Problem, Quantity
 from implicit_cli.result import CaseResult
 from implicit_cli.spec import LoadedSpec
@@ -128,8 +129,15 @@ class Cases:
         batch = self.batch(plan)
         return 1 if batch is None or batch.unsuited else WIDTH
 
+    def fault(self, keys: tuple[str, ...], text: str) -> None:
+        """Raise InputError about a key of the section `sweep`."""
+        raise InputError(f"{self._loaded.at('sweep', *keys)}: {text}")
+
     def row(self, plan: Plan) -> tuple[str, str]:
         """A line of the plan."""
+        if self.spec.continuation is not None:
+            way = "the branch from the first one is followed by its arclength, through folds"
+            return "sweep", f"{self.count:,} levels of {', '.join(self.spec.over)}: {way}; cases one by one"
         spec, batch, how = self.spec, self.batch(plan), "; one by one"
         if batch is not None:
             solved = ", solved one by one" if batch.hosted else ""

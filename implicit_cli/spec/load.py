@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from implicit_cli.errors import InputError, listing, nearest
 from implicit_cli.spec import grammar
@@ -86,7 +87,7 @@ def _faults(fault: Mapping[str, Any]) -> list[tuple[Keys, str, bool]]:
     if fault["type"] == grammar.FAULTS:
         return [((*keys, *inner), text, text.startswith("unknown key")) for inner, text in fault["ctx"]["faults"]]
     if fault["type"] == "missing":
-        wanted = _model(keys[:-1]).model_fields[str(keys[-1])]
+        wanted = _fields(_model(keys[:-1]))[str(keys[-1])]
         return [(keys, f"missing, allowed: {wanted.description}", False)]
     if fault["type"] == "extra_forbidden":
         return [(keys, _unknown_key(keys), True)]
@@ -94,10 +95,10 @@ def _faults(fault: Mapping[str, Any]) -> list[tuple[Keys, str, bool]]:
 
 
 def _unknown_key(keys: Keys) -> str:
-    name, known = str(keys[-1]), list(_model(keys[:-1]).model_fields)
+    name, known = str(keys[-1]), list(_fields(_model(keys[:-1])))
     hint = nearest(name, known)
     if not hint:
-        owners = [dotted(path) or "the top level" for path, model in _MODELS.items() if name in model.model_fields]
+        owners = [dotted(path) or "the top level" for path, model in _MODELS.items() if name in _fields(model)]
         hint = f"; it belongs under {' or '.join(owners)}" if owners else ""
     return f"unknown key, allowed: {listing(known)}{hint}"
 
@@ -131,11 +132,16 @@ def _allowed(keys: Keys, fault: Mapping[str, Any]) -> str:
             names = re.findall(r"'([^']*)'", limits["expected"])
             return listing(names) + (nearest(given, names) if isinstance(given, str) else "")
         case "model_type":
-            return f"a mapping with the keys {listing(_model(keys).model_fields)}"
+            return f"a mapping with the keys {listing(_fields(_model(keys)))}"
         case "dict_type":
             return "a mapping of names to values"
         case other:
             raise AssertionError(f"no words for pydantic's {other}")
+
+
+def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The fields of a model by the keys of a spec: `continue` cannot be a name in Python."""
+    return {info.alias or name: info for name, info in model.model_fields.items()}
 
 
 def _nested(model: type[BaseModel], path: Keys = ()) -> dict[Keys, type[BaseModel]]:

@@ -199,6 +199,22 @@ class RunSpec(Strict):
             refuse("refine", "found true, allowed: with precision: float32")
         return self
 
+    @model_validator(mode="after")
+    def _follows_a_branch(self) -> RunSpec:
+        if self.sweep is None or self.sweep.continuation is None:
+            return self
+        faults: list[grammar.Fault] = []
+        for keys, given, allowed in (
+            (("precision",), self.precision, "float64"),
+            (("sensitivity", "method"), self.sensitivity.method, "implicit"),
+            (("solver", "polish"), self.solver.polish, True),
+        ):
+            if given != allowed:
+                wanted, got = (str(value).lower() if isinstance(value, bool) else f"'{value}'" for value in (allowed, given))
+                faults.append((keys, f"found {got} with sweep.continue: arc, allowed: {wanted}"))
+        grammar.stop(faults)
+        return self
+
     @property
     def rough(self) -> bool:
         """True where numbers come out with the digits of float32."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, WithJsonSchema, model_validator
+from pydantic import ConfigDict, Field, WithJsonSchema, model_validator
 from typing_extensions import TypeAliasType
 
 from implicit_cli.errors import listing
@@ -43,6 +43,8 @@ def together(spec: SweepSpec) -> Iterator[Fault]:
     for target, axis in spec.over.items():
         if text := _unfit(axis, spec):
             yield ("over", target), text
+    if spec.continuation == "arc":
+        yield from _of_a_branch(spec)
     if spec.design in SAMPLED:
         yield from _of_samples(spec)
     else:
@@ -63,6 +65,21 @@ def _unfit(axis: AxisSpec, spec: SweepSpec) -> str:
     if spec.covariance is None and axis.kind == "normal" and len(axis.arguments) == 1:
         return "found {normal: [MEAN]} without sweep.covariance, allowed: {normal: [MEAN, DEVIATION]}"
     return ""
+
+
+def _of_a_branch(spec: SweepSpec) -> Iterator[Fault]:
+    """What does not go with `continue: arc`."""
+    for name, allowed in (("design", "grid"), ("start", "cold"), ("on_failure", "skip")):
+        if (given := getattr(spec, name)) != allowed:
+            yield (name,), f"found '{given}' with continue: arc, allowed: '{allowed}'"
+    if len(spec.over) != 1:
+        yield ("over",), f"found {len(spec.over)} targets with continue: arc, allowed: one, a parameter or one entry of it"
+        return
+    target, axis = next(iter(spec.over.items()))
+    if target == "seed":
+        yield ("over", target), "found the seed with continue: arc, allowed: a parameter or one entry of it"
+    elif isinstance(axis, LevelsSpec) and axis.count is not None and axis.count < 2:
+        yield ("over", target), "found 1 level with continue: arc, allowed: at least 2, of which the second says which way to go"
 
 
 def _of_samples(spec: SweepSpec) -> Iterator[Fault]:
@@ -134,6 +151,8 @@ Over = Annotated[Mapping[str, AxisSpec], Checked(over, Annotated[dict[str, Axis]
 class SweepSpec(Strict):
     """Many cases of one problem: what varies from case to case, and how the cases are chosen."""
 
+    model_config = ConfigDict(serialize_by_alias=True)
+
     over: Over = Field(
         description="{TARGET: AXIS}; a target is NAME, NAME[i] or NAME[i, j]: a parameter, data or an unknown's initial guess, "
         "or one entry of it, or `seed`; the last one varies fastest in a grid"
@@ -165,6 +184,12 @@ class SweepSpec(Strict):
         default="cold",
         description="where a solve begins. cold: at the case's own guess; neighbour: where the residual is smaller there, at the "
         "solution of the case before it on a path from neighbour to neighbour, or at what that predicts along the tangent",
+    )
+    continuation: Literal["arc"] | None = Field(
+        default=None,
+        alias="continue",
+        description="arc: the branch of solutions that begins at the first level is followed by its arclength, through folds, "
+        "within the range of levels; each time it passes a level is a case, and so is each fold. Left out: a case for each level",
     )
     timeout: float | None = Field(
         default=None,

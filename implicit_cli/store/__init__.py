@@ -3,6 +3,7 @@
 from implicit_cli.store.arrays import ResultArrays, StoredArray, opened_arrays
 from implicit_cli.store.atomic import check_output, replace_file
 from implicit_cli.store.blocks import Blocks
+from implicit_cli.store.branch import Passages, read_passages, read_state, write_state
 from implicit_cli.store.checkpoint import Checkpoint
 from implicit_cli.store.merge import MergeReport, merge
 from implicit_cli.store.outer import write_optimised
@@ -40,6 +41,7 @@ __all__ = [
     "Outcomes",
     "Overview",
     "Parts",
+    "Passages",
     "ProductSummary",
     "Progress",
     "QuantitySummary",
@@ -58,7 +60,9 @@ __all__ = [
     "read_claims",
     "read_outcomes",
     "read_overview",
+    "read_passages",
     "read_shards",
+    "read_state",
     "read_stored",
     "read_summary",
     "replace_file",
@@ -67,5 +71,6 @@ __all__ = [
     "write_optimised",
     "write_result",
     "write_shards",
+    "write_state",
     "write_verification",
 ]

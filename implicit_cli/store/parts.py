@@ -31,7 +31,7 @@ VERSION = 1
 IDENTITY = "sweep.json"
 DAMAGED = ".damaged"
 _PART = re.compile(r".+-[0-9a-f]{16}\.h5")
-_OURS = re.compile(r"\.implicit-[0-9a-f]{16}\.part|plan\.npz|shard-\d+\.log")
+_OURS = re.compile(r"\.implicit-[0-9a-f]{16}\.part|plan\.npz|branch\.npz|shard-\d+\.log")
 _CURE = "go on with what it belongs to, or remove the folder to start anew"
 _GOOD = {int(status) for status in Status if status.good}
 

@@ -109,6 +109,7 @@ class _Writer:
         for name, long_name in (
             ("start", "where the solve began"),
             ("basin", "case from which the solution goes on without a jump"),
+            ("point", "what the case is of a branch: level, fold or end"),
         ):
             if any(getattr(case, name) for case in self.cases):
                 self.per_case(name, [getattr(case, name) for case in self.cases], long_name)

@@ -31,6 +31,7 @@ TAKEN = [
     "{problem: p, structure: {random: {particles: 9, phi: 0.5, dimensions: 2, diameters: [1, 1.4], shares: [0.5, 0.5]}}}",
     "{problem: p, sweep: {over: {a: [1, [2, 3]], 'b[0]': d.h5:/b, c: d.csv:c, d: {linspace: [0, [1, 2], 3]}}, max_cases: 99}}",
     "{problem: p, sweep: {over: {a: {normal: [1]}, b: {normal: [1]}}, design: sobol, samples: 8, covariance: [[2, 1], [1, 2]]}}",
+    "{problem: p, sweep: {over: {a: [1, 2]}, continue: arc}}",
     "{problem: p, sweep: {over: {a: {loguniform: [1, 2]}}, design: saltelli, samples: 8, second_order: true, seed: 3}}",
 ]
 REFUSED = [
@@ -89,6 +90,8 @@ REFUSED = [
     "{problem: p, sweep: {over: {a: {uniform: [0, 1], normal: [0, 1]}}}}",
     "{problem: p, sweep: {over: {a: [1]}, design: lattice}}",
     "{problem: p, sweep: {over: {a: [1]}, max_cases: 0}}",
+    "{problem: p, sweep: {over: {a: [1, 2]}, continue: bow}}",
+    "{problem: p, sweep: {over: {a: [1, 2]}, continuation: arc}}",
     "{problem: p, sweep: {over: {a: {uniform: [0, 1]}}, design: random, samples: 1.5}}",
 ]
 TYPES: dict[str, Any] = {"object": dict, "array": list, "string": str, "boolean": bool, "null": type(None)}

@@ -78,6 +78,7 @@ seed: 5
 max_cases: 10_000
 """.replace("10_000", "10000")
 CORRELATED = "over: {a: {normal: [0]}, b: {normal: [[1, 2]]}}\ndesign: sobol\nsamples: 8\ncovariance: d.h5:/C\n"
+ARC = "over: {'a[0]': {linspace: [0, 1, 5]}}\ncontinue: arc\n"
 MORRIS = "over: {a: {uniform: [0, 1]}}\ndesign: morris\nsamples: 10\nlevels: 6\n"
 
 
@@ -90,12 +91,14 @@ def test_distributions(sweep):
     assert sweep(MORRIS).levels == 6
 
 
-@pytest.mark.parametrize("text", [LEVELS, SAMPLED, CORRELATED, MORRIS])
+@pytest.mark.parametrize("text", [LEVELS, SAMPLED, CORRELATED, MORRIS, ARC])
 def test_a_dump_is_a_valid_spec_again_and_so_are_its_parts(sweep, text):
     spec = RunSpec(problem="p", sweep=sweep(text))
     assert RunSpec.model_validate_json(spec.model_dump_json()) == spec
     assert RunSpec.model_validate(spec.model_dump()).sweep == spec.sweep
-    assert SweepSpec(**{name: getattr(spec.sweep, name) for name in SweepSpec.model_fields}) == spec.sweep
+    assert (
+        SweepSpec(**{info.alias or name: getattr(spec.sweep, name) for name, info in SweepSpec.model_fields.items()}) == spec.sweep
+    )
     assert list(json.loads(spec.model_dump_json())["sweep"]["over"]) == list(spec.sweep.over)
 
 
@@ -363,9 +366,31 @@ design: random
 samples: 2000000
 ! s.yaml:5:12: sweep.samples: found 2,000,000, allowed: at most 1,000,000, which is sweep.max_cases
 
+over: {a: [1, 2], b: [1, 2]}
+continue: arc
+start: neighbour
+design: zip
+on_failure: abort
+! s.yaml:3:9: sweep.over: found 2 targets with continue: arc, allowed: one, a parameter or one entry of it
+! s.yaml:5:10: sweep.start: found 'neighbour' with continue: arc, allowed: 'cold'
+! s.yaml:6:11: sweep.design: found 'zip' with continue: arc, allowed: 'grid'
+! s.yaml:7:15: sweep.on_failure: found 'abort' with continue: arc, allowed: 'skip'
+
+over: {a: [1]}
+continue: arc
+! s.yaml:3:13: sweep.over.a: found 1 level with continue: arc, allowed: at least 2, of which the second says which way to go
+
+over: {seed: [1, 2]}
+continue: arc
+! s.yaml:3:16: sweep.over.seed: found the seed with continue: arc, allowed: a parameter or one entry of it
+
+over: {a: [1, 2]}
+continue: bow
+! s.yaml:4:13: sweep.continue: found 'bow', allowed: 'arc'
+
 over: {a: [1]}
 sampels: 3
-! s.yaml:4:3: sweep.sampels: unknown key, allowed: 'covariance', 'design', 'fallback', 'levels', 'max_cases', 'on_failure', 'over', 'samples', 'second_order', 'seed', 'start', 'timeout'; did you mean 'samples'?
+! s.yaml:4:3: sweep.sampels: unknown key, allowed: 'continue', 'covariance', 'design', 'fallback', 'levels', 'max_cases', 'on_failure', 'over', 'samples', 'second_order', 'seed', 'start', 'timeout'; did you mean 'samples'?
 """
 
 
@@ -377,6 +402,15 @@ def blocks(transcript: str) -> list[tuple[str, list[str]]]:
         text = [line for line in lines if not line.startswith("! ")]
         found.append((HEAD + "".join(f"  {line}\n" for line in text), [line[2:] for line in lines if line.startswith("! ")]))
     return found
+
+
+def test_a_branch_needs_float64_the_theorem_and_newton_steps(faults):
+    asked = "precision: float32\nsolver: {polish: false}\nsensitivity: {method: unrolled}\n"
+    assert faults(f"{HEAD}  over: {{a: [1, 2]}}\n  continue: arc\n{asked}") == [
+        "s.yaml:5:12: precision: found 'float32' with sweep.continue: arc, allowed: 'float64'",
+        "s.yaml:6:18: solver.polish: found false with sweep.continue: arc, allowed: true",
+        "s.yaml:7:23: sensitivity.method: found 'unrolled' with sweep.continue: arc, allowed: 'implicit'",
+    ]
 
 
 @pytest.mark.parametrize(("text", "messages"), blocks(REFUSED))

@@ -131,6 +131,7 @@ def make_case() -> CaseResult:
         swept={"seed": np.array(7)},
         start="tangent",
         basin="a",
+        point="level",
     )
 
 

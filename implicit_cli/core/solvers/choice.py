@@ -87,8 +87,8 @@ _NEEDS = {
 _WORDS = {"r": "residuals (least_squares)", "bounds": "bounds"}
 SMALL = 1000
 """Unknowns up to which methods that build a dense derivative are preferred."""
-POLISH_STEPS, QUICK = 12, 1e-2
-"""Newton steps, at most; one that leaves no more than this part of a residual was quick."""
+POLISH_STEPS, QUICK, CHORDS = 12, 1e-2, 2
+"""Newton steps, at most; one that leaves no more than this part of a residual was quick, and so many chords may follow it."""
 EARLY, FALLEN = (1e6, 1e4, 1e2, 1e1, 1.0), 1e-3
 """Multiples of the tolerance at which an early approach by Newton steps is tried, if that is this part of the first residual."""
 FLAT, HALVINGS = 0.2, 12
@@ -208,7 +208,7 @@ def _finished(
 class Polished(NamedTuple):
     """Newton steps on their way: the point, its residual, the residuals after each step (`POLISH_STEPS`,), how many were taken.
 
-    A step was `quick` that left so little that the next one may be taken with the same A.
+    So many `chords`, steps with the same A, may follow the last one.
     """
 
     p: Point
@@ -216,7 +216,7 @@ class Polished(NamedTuple):
     history: Any
     count: Any
     goes_on: Any
-    quick: Any
+    chords: Any
 
 
 def polish(solution: Solution, goal: Goal, p: Point, tol: float, linearise: Callable[[Point], LinearSolver]) -> Solution:
@@ -232,7 +232,8 @@ def newton_steps(goal: Goal, p: Point, size: Any, linearise: Callable[[Point], L
     """Steps `x - A^+ F` from p, where the residual is `size`, while they reduce it: the null space is left alone.
 
     A step with the A of an earlier one is a chord's; it converges at the rate at which that one did, and A is what takes time. So a
-    new A is found only where a step was not `QUICK`, or where one with an old A does not reduce a residual above `tol`.
+    few of them follow a step that was `QUICK`; a new A is found after them, where one was not quick or did not reduce a residual
+    above `tol`.
     At the end of a projection or prox these are steps of the semismooth Newton method. A step that leaves the feasible set is
     brought back, and then judged; negative multipliers and violated constraints count in the residual. What the data hold of x is
     found anew where it no longer serves, which cannot be inside of a compiled program.
@@ -253,16 +254,19 @@ def newton_steps(goal: Goal, p: Point, size: Any, linearise: Callable[[Point], L
         # a chord that is suddenly slow has come to rounding, or to another piece of F
         goes_on = more if fresh else (more & quick) | ((size > tol) & (count < POLISH_STEPS))
         x = either(better, lambda: trial.x, lambda: p.x)
-        return Polished(p._replace(x=x), size, here, count, goes_on, quick)
+        chords = xp.where(quick, CHORDS if fresh else now.chords - 1, 0)
+        return Polished(p._replace(x=x), size, here, count, goes_on, chords)
 
     def further(now: Polished) -> Polished:
         A = linearise(now.p)
-        now = repeated(lambda now: now.goes_on & now.quick, lambda now: taken(now, A, fresh=False), taken(now, A, fresh=True))
+        now = repeated(
+            lambda now: now.goes_on & (now.chords > 0), lambda now: taken(now, A, fresh=False), taken(now, A, fresh=True)
+        )
         if goal.stale is not None and now.goes_on and bool(goal.stale(now.p.x, now.p.theta, now.p.data)):
             now = now._replace(p=goal.fresh(now.p))
         return now
 
-    start = Polished(p, size, xp.full(POLISH_STEPS, xp.nan), 0, xp.asarray(size) > 0.0, False)
+    start = Polished(p, size, xp.full(POLISH_STEPS, xp.nan), 0, xp.asarray(size) > 0.0, 0)
     return repeated(lambda now: now.goes_on, further, start)
 
 
