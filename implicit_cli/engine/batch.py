@@ -209,13 +209,13 @@ class Batch:
         begun, near = jnp.asarray(0), Polished(p, jnp.asarray(jnp.inf), jnp.zeros(0), 0, False, 0)
         if nearby is not None:
             p, begun = best_start(goal, p, nearby)
-            near = newton_steps(goal, p, jnp.where(begun > 0, residual(goal, p), 0.0), held, tol=plan.tol)
+            near = newton_steps(goal, p, jnp.where(begun > 0, residual(goal, p), 0.0), held)
         there = (begun > 0) & (near.size <= plan.tol)
         p = either(there, lambda: near.p, lambda: p)
         method: Any = METHODS[plan.solver](goal)
         solved = run(method, goal, p, tol=plan.tol, max_steps=plan.max_steps, length=min(RECORDED, plan.max_steps))
         finite = jnp.isfinite(solved.residual) & (solved.steps < plan.max_steps)
-        polished = newton_steps(goal, p._replace(x=solved.x), jnp.where(finite & ~there, solved.residual, 0.0), held, tol=plan.tol)
+        polished = newton_steps(goal, p._replace(x=solved.x), jnp.where(finite & ~there, solved.residual, 0.0), held)
         story = Solve(
             begun=begun,
             near=(near.history, jnp.where(there, near.count, 0)),

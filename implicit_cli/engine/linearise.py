@@ -68,6 +68,7 @@ def single_solver(vectors: Vectors, plan: Plan, q: Point) -> LinearSolver:
 
 
 def operator_at(vectors: Vectors, p: Point) -> Operator:
+    """A at p as products, and as far as it is known, its entries and the unknowns that are loose."""
     system, condition = vectors.system, vectors.condition
     find = condition.pattern
     declared = vectors.problem.undetermined(*vectors.at(p)) if find is not None else {}

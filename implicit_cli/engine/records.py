@@ -69,7 +69,7 @@ class Lane(NamedTuple):
 
     Where the solution of another case is known, `nearby` (2, d) has it, and what it predicts here; NaN for what is not known.
     `onward` (n,) is how far lambda goes to the next case, whose solution is to be predicted. Where the host has solved it, it has
-    `found` a solution, having `begun` at one of the `STARTS`.
+    `found` a solution, having `begun` at one of the `STARTS`, or met an `error`.
     """
 
     vectors: Vectors
@@ -79,6 +79,7 @@ class Lane(NamedTuple):
     onward: NDArray[np.float64] | None = None
     found: Found | None = None
     begun: int = 0
+    error: Exception | None = None
 
 
 class Sides:

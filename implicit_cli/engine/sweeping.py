@@ -219,7 +219,7 @@ class _Run:
         vectors = lane.vectors
         for solver in allowed(vectors.condition.kind, vectors.goal):
             if solver != self.plan.solver:
-                again = self._alone(lane._replace(found=None), replace(self.plan, solver=solver))
+                again = self._alone(lane._replace(found=None, error=None), replace(self.plan, solver=solver))
                 if again.status.good:
                     return replace(again, message=f"by {solver}, for {self.plan.solver} ended as {result.status.label}")
         return result
@@ -227,6 +227,8 @@ class _Run:
     def _alone(self, lane: Lane, plan: Plan | None = None) -> CaseResult:
         """One case by itself; from its own guess where a start nearby leads nowhere."""
         plan = plan or self.plan
+        if lane.error is not None:
+            return failed(lane.vectors, plan, lane.error, identity=lane.id)
         try:
             lane = lane if lane.found is not None else self._solved(lane, plan)
             result = self._differentiated(lane, plan)
@@ -240,13 +242,13 @@ class _Run:
             return failed(lane.vectors, plan, error, identity=lane.id)
 
     def _tried(self, lane: Lane) -> Lane:
-        """The case solved; as it is where an error is raised, which it tells when it is computed alone."""
+        """The case solved, or with the error that ended it."""
         try:
             return self._solved(lane, self.plan)
         except ImplicitError:
             raise
-        except Exception:
-            return lane._replace(found=None)
+        except Exception as error:
+            return lane._replace(found=None, error=error)
 
     def _solved(self, lane: Lane, plan: Plan) -> Lane:
         """The case solved; from its own guess where what is nearby does not lead to a solution."""

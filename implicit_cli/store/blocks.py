@@ -77,7 +77,8 @@ class Blocks(Scratch):
                     reserve(file.fileno(), size)
             array: np.memmap[Any, Any] = np.memmap(path, dtype, "r+", shape=shape)
         except OSError as error:
-            raise EnvironmentProblem(f"{path}: cannot write: {reason(error)}") from error
+            path.unlink(missing_ok=True)
+            raise EnvironmentProblem(f"{path}: cannot write the block: {reason(error)}") from error
         self._arrays.append(array)
         return array
 

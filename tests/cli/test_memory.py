@@ -93,28 +93,37 @@ def test_a_small_budget_gives_the_same_numbers(implicit, samples, tmp_path, in_f
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO])
 @pytest.mark.parametrize("where", ["allocate", "write"])
-def test_a_full_disk_is_one_line_and_no_file(implicit, samples, tmp_path, monkeypatch, in_file, where, number):
+def test_a_full_disk_is_one_line_and_what_is_done_is_gone_on_with(implicit, samples, tmp_path, in_file, where, number):
     def fail(*arguments):
         raise OSError(number, os.strerror(number))
 
-    if where == "allocate":
-        monkeypatch.setattr(scratch.os, "posix_fallocate", fail)
-    else:  # not os.write, which prints the line too
-        monkeypatch.setattr(atomic, "_write", fail)
-    done = implicit("run", samples / "quadratic.yaml", "-o", tmp_path / "out.h5", "-q", *in_file)
+    with pytest.MonkeyPatch.context() as patch:
+        if where == "allocate":
+            patch.setattr(scratch.os, "posix_fallocate", fail)
+        else:  # not os.write, which prints the line too
+            patch.setattr(atomic, "_write", fail)
+        done = implicit("run", samples / "quadratic.yaml", "-o", tmp_path / "out.h5", "-q", *in_file)
     assert done.code == 3
-    assert done.err.startswith(f"implicit: error: {tmp_path / 'out.h5'}: cannot write the result: {os.strerror(number)}")
+    assert done.err.startswith(f"implicit: error: {tmp_path / 'out.h5.blocks'}/")
+    assert os.strerror(number) in done.err
     assert done.err.count("\n") == 1
-    assert list(tmp_path.iterdir()) == []
+    # the solution, where it could be written, and nothing else
+    left = sorted(path.name for path in tmp_path.rglob("*"))
+    assert left == (["out.h5.blocks", "state.npz"] if where == "allocate" else ["out.h5.blocks"])
+    assert implicit("run", samples / "quadratic.yaml", "-o", tmp_path / "out.h5", "-q", *in_file).code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["out.h5"]
 
 
-def test_an_interrupt_between_chunks_leaves_nothing(samples, tmp_path, in_file):
+def test_an_interrupt_between_chunks_leaves_what_is_done(samples, tmp_path, in_file):
     class Observer:
         def stage(self, text): ...
         def progress(self, step, residual, tol): ...
         def chunk(self, done, total):
             raise KeyboardInterrupt
 
+    asked = {"overrides": ["sensitivity.memory=1"]}
     with pytest.raises(KeyboardInterrupt):
-        api.run(str(samples / "quadratic.yaml"), tmp_path / "out.h5", overrides=["sensitivity.memory=1"], observer=Observer())
-    assert list(tmp_path.iterdir()) == []
+        api.run(str(samples / "quadratic.yaml"), tmp_path / "out.h5", observer=Observer(), **asked)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.h5.blocks"]
+    api.run(str(samples / "quadratic.yaml"), tmp_path / "out.h5", **asked)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.h5"]

@@ -30,7 +30,7 @@ from implicit_cli.core.solvers.nlp import Slsqp, TrustConstr
 from implicit_cli.core.solvers.proximal_gradient import ProximalGradient
 from implicit_cli.core.solvers.qp import Qp, is_qp
 from implicit_cli.core.solvers.quasi_newton import QuasiNewton
-from implicit_cli.core.traceable import either, namespace, repeated
+from implicit_cli.core.traceable import either, namespace, numbers, repeated
 from implicit_cli.status import Status
 
 METHODS: dict[str, Callable[[Goal], Method | HostMethod]] = {
@@ -87,8 +87,9 @@ _NEEDS = {
 _WORDS = {"r": "residuals (least_squares)", "bounds": "bounds"}
 SMALL = 1000
 """Unknowns up to which methods that build a dense derivative are preferred."""
-POLISH_STEPS, QUICK, CHORDS = 12, 1e-2, 2
-"""Newton steps, at most; one that leaves no more than this part of a residual was quick, and so many chords may follow it."""
+POLISH_STEPS, QUICK, CHORDS, ARRIVED = 12, 1e-2, 2, 1e-13
+"""Newton steps, at most; one that leaves no more than this part of a residual was quick, and so many chords may follow it; one that
+is no longer than this part of x is the last."""
 EARLY, FALLEN = (1e6, 1e4, 1e2, 1e1, 1.0), 1e-3
 """Multiples of the tolerance at which an early approach by Newton steps is tried, if that is this part of the first residual."""
 FLAT, HALVINGS = 0.2, 12
@@ -222,18 +223,17 @@ class Polished(NamedTuple):
 def polish(solution: Solution, goal: Goal, p: Point, tol: float, linearise: Callable[[Point], LinearSolver]) -> Solution:
     """The solution after Newton steps, where they reduce its residual."""
     p = goal.fresh(p._replace(x=solution.x))
-    found = newton_steps(goal, p, float(compiled_residual(goal)(p)), linearise, tol=tol)
+    found = newton_steps(goal, p, float(compiled_residual(goal)(p)), linearise)
     status = Status.OK if found.size <= tol else solution.status
     history = np.concatenate([solution.history, found.history[: found.count]])
     return Solution(found.p.x, status, history, solution.name, int(found.count))
 
 
-def newton_steps(goal: Goal, p: Point, size: Any, linearise: Callable[[Point], LinearSolver], *, tol: float) -> Polished:
+def newton_steps(goal: Goal, p: Point, size: Any, linearise: Callable[[Point], LinearSolver]) -> Polished:
     """Steps `x - A^+ F` from p, where the residual is `size`, while they reduce it: the null space is left alone.
 
     A step with the A of an earlier one is a chord's; it converges at the rate at which that one did, and A is what takes time. So a
-    few of them follow a step that was `QUICK`; a new A is found after them, where one was not quick or did not reduce a residual
-    above `tol`.
+    few of them follow a step that was `QUICK`; a new A is found after them, and where one was not quick and not rounding.
     At the end of a projection or prox these are steps of the semismooth Newton method. A step that leaves the feasible set is
     brought back, and then judged; negative multipliers and violated constraints count in the residual. What the data hold of x is
     found anew where it no longer serves, which cannot be inside of a compiled program.
@@ -251,8 +251,9 @@ def newton_steps(goal: Goal, p: Point, size: Any, linearise: Callable[[Point], L
         size, quick = xp.where(better, found, now.size), better & (found <= QUICK * now.size)
         settled = now.size < 2.0 * xp.maximum(found, np.finfo(float).tiny)
         more = better & ~settled & (found > 0.0) & (count < POLISH_STEPS)
-        # a chord that is suddenly slow has come to rounding, or to another piece of F
-        goes_on = more if fresh else (more & quick) | ((size > tol) & (count < POLISH_STEPS))
+        # a chord that is slow needs another A, unless it has come to rounding
+        arrived = xp.linalg.norm(numbers(step)) <= ARRIVED * xp.linalg.norm(numbers(p.x))
+        goes_on = more if fresh else (more & quick) | (~arrived & (count < POLISH_STEPS))
         x = either(better, lambda: trial.x, lambda: p.x)
         chords = xp.where(quick, CHORDS if fresh else now.chords - 1, 0)
         return Polished(p._replace(x=x), size, here, count, goes_on, chords)
