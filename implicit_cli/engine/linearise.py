@@ -42,7 +42,7 @@ def linearise_natural(vectors: Vectors, plan: Plan, p: Point) -> LinearSolver:
         return linearise(vectors, plan, p)
     operator = Operator(system.A_times, system.At_times, p, vectors.x.size, system.symmetric, matrix=system.A_matrix)
     linear = plan.linear._replace(method="auto", then=(), ridge=0.0)
-    return prepare(linear, operator, None, jnp.zeros((vectors.x.size, 0)))
+    return prepare(linear, operator, None, vectors.nothing)
 
 
 def in_single(vectors: Vectors, plan: Plan, p: Point) -> Single | None:
@@ -90,7 +90,7 @@ def operator_at(vectors: Vectors, p: Point) -> Operator:
 def _known(vectors: Vectors, p: Point) -> jax.Array:
     """Known symmetries as columns (d, k)."""
     known = list(gauges(vectors, p).values())
-    return jnp.stack(known, axis=1) if known else jnp.zeros((vectors.x.size, 0))
+    return jnp.stack(known, axis=1) if known else vectors.nothing
 
 
 def gauges(vectors: Vectors, p: Point) -> dict[str, jax.Array]:

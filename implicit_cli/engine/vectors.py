@@ -113,7 +113,7 @@ class Vectors:
         What the problem derives from x is that of before, until a solver finds it anew.
         """
         # made once, before the copy
-        _ = self.at, self.natural, self.margin
+        _ = self.at, self.natural, self.margin, self.nothing
         other = copy.copy(self)
         data, still = self.data
         before = {**self.bound.data, **self.bound.parameters}
@@ -140,6 +140,11 @@ class Vectors:
     def margin(self) -> Callable[..., jax.Array] | None:
         """The condition's distance to its nearest kink, compiled; None where it has no kinks."""
         return None if self.condition.margin is None else eqx.filter_jit(self.condition.margin)
+
+    @cached_property
+    def nothing(self) -> jax.Array:
+        """No directions in x (d, 0)."""
+        return jnp.zeros((self.x.size, 0))
 
     # Named views
 

@@ -153,7 +153,9 @@ class DenseSolver(Factored):
 
     def _known(self, gauges: Matrix) -> Matrix:
         """Gauges that A does annul, orthonormal. Left null vectors of a non-symmetric A are not known: none, then."""
-        if not gauges.shape[1] or not self.operator.symmetric:
+        if not gauges.shape[1]:
+            return gauges
+        if not self.operator.symmetric:
             return jnp.zeros((self.operator.d, 0))
         G = jnp.linalg.qr(gauges)[0]
         annulled = float(jnp.linalg.norm(self._A @ G)) <= rank_floor(self.operator.d, self._A.dtype) * self._size
