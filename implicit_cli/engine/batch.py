@@ -101,16 +101,30 @@ class Batch:
         return np.zeros(d), vectors.start, vectors.data, np.zeros((d, len(self._gauge_names))), np.zeros(()), *onward
 
     def __call__(self, many: Sequence[Lane]) -> list[tuple[CaseResult, NDArray[np.float64]] | None]:
-        """The regular ones of at most `WIDTH` cases, each with what it predicts for the next; None for those to be looked at."""
-        begun = time.perf_counter()
+        """The regular ones of at most `WIDTH` cases, each with what it predicts for the next; None for those to be looked at.
+
+        Lists of neighbours may differ in length: cases of one length go together, so that none depends on what others need.
+        """
         inputs = [self._inputs(one) for one in many]
-        inputs += inputs[:1] * (WIDTH - len(inputs))
+        shapes = [tuple(np.shape(leaf) for leaf in jax.tree.leaves(one)) for one in inputs]
+        found: list[tuple[CaseResult, NDArray[np.float64]] | None] = [None] * len(many)
+        for shape in dict.fromkeys(shapes):
+            alike = [place for place, own in enumerate(shapes) if own == shape]
+            together = self._together([many[place] for place in alike], [inputs[place] for place in alike])
+            for place, one in zip(alike, together, strict=True):
+                found[place] = one
+        return found
+
+    def _together(self, many: Sequence[Lane], inputs: list[tuple[Any, ...]]) -> list[tuple[CaseResult, NDArray[np.float64]] | None]:
+        """Cases whose inputs have the same shapes."""
+        begun = time.perf_counter()
+        inputs = inputs + inputs[:1] * (WIDTH - len(inputs))
         leaves, tree = [jax.tree.leaves(one) for one in inputs], jax.tree.structure(inputs[0])
         # what no case has of its own is there once; the same for every call, or it would be compiled again
         own = {id(leaf) for leaf in jax.tree.leaves((self.vectors.data, dict(self.vectors.bound.initial)))}
         shared = [all(id(other[i]) in own for other in leaves) for i in range(len(leaves[0]))]
         still = [leaf if same else None for leaf, same in zip(leaves[0], shared, strict=True)]
-        moving = [None if same else _stacked([other[i] for other in leaves]) for i, same in enumerate(shared)]
+        moving = [None if same else np.stack([np.asarray(other[i]) for other in leaves]) for i, same in enumerate(shared)]
         with one_thread(self.vectors.x.size):
             ended: Ended = jax.tree.map(np.asarray, self._program(tree)(np.int64(len(many)), moving, still))
         seconds = (time.perf_counter() - begun) / len(many)
@@ -320,15 +334,3 @@ class Batch:
     @cached_property
     def _gauge_names(self) -> tuple[str, ...]:
         return tuple(gauges(self.vectors, Point(self.vectors.initial(0), self.vectors.start, self.vectors.data)))
-
-
-def _stacked(parts: Sequence[Any]) -> NDArray[Any]:
-    """Arrays of several cases as one; those that differ in shape are filled up with zeros, as lists of neighbours may be."""
-    arrays = [np.asarray(part) for part in parts]
-    shape = np.max([array.shape for array in arrays], axis=0).astype(int)
-    if all(array.shape == tuple(shape) for array in arrays):
-        return np.stack(arrays)
-    found = np.zeros((len(arrays), *shape), arrays[0].dtype)
-    for place, array in zip(found, arrays, strict=True):
-        place[tuple(map(slice, array.shape))] = array
-    return found
