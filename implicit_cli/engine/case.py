@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -111,13 +112,8 @@ def differentiate_at(
     room: Room | None = None,
 ) -> CaseResult:
     """Differentiate at a solution that is known, by unknown: as `run_case` does, without a solve. F is evaluated there anew."""
-    p = vectors.refreshed(Point(vectors.x.join(x), vectors.start, vectors.data))
-    residual = residual_at(vectors, p)
-    finite = bool(jnp.all(jnp.isfinite(p.x))) and np.isfinite(residual)
-    status = Status.NOT_FINITE if not finite else Status.OK if residual <= plan.tol else Status.NOT_CONVERGED
-    found = Found(p, Solution(p.x, status, np.zeros(0), STORED), residual)
-    watch = Stopwatch()
-    if not finite:
+    found, watch = _there(vectors, plan, vectors.x.join(x)), Stopwatch()
+    if found.solution.status is Status.NOT_FINITE:
         return _unsolved(vectors, plan, found, watch, identity)
     with one_thread(vectors.x.size):
         return _recorded(vectors, plan, found, _differentiated(vectors, plan, found, watch, observer, room), watch, identity)
@@ -128,11 +124,19 @@ def without_derivative(vectors: Vectors, plan: Plan, x: Array, status: Status, f
 
     `status` and `found` say what it is. Whether A counts as singular need not be asked: of a single unknown, no number could tell.
     """
-    p = vectors.refreshed(Point(jnp.asarray(x), vectors.start, vectors.data))
-    residual = residual_at(vectors, p)
-    there = Found(p, Solution(p.x, Status.OK if residual <= plan.tol else Status.NOT_CONVERGED, np.zeros(0), STORED), residual)
+    there = _there(vectors, plan, jnp.asarray(x))
+    p = there.p
     outputs = vectors.y.split(np.asarray(vectors.system.g(p.x, p.theta, p.data)))
     return _without_products(vectors, plan, there, Stopwatch(), identity, *verdict(status, found), outputs)
+
+
+def _there(vectors: Vectors, plan: Plan, x: jax.Array) -> Found:
+    """A solution x (d,) that nobody has to solve for, with F evaluated there anew."""
+    p = vectors.refreshed(Point(x, vectors.start, vectors.data))
+    residual = residual_at(vectors, p)
+    finite = bool(jnp.all(jnp.isfinite(p.x))) and np.isfinite(residual)
+    status = Status.NOT_FINITE if not finite else Status.OK if residual <= plan.tol else Status.NOT_CONVERGED
+    return Found(p, Solution(p.x, status, np.zeros(0), STORED), residual)
 
 
 class Done(NamedTuple):

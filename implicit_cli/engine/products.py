@@ -44,7 +44,7 @@ class Products:
     def __init__(self, site: Site) -> None:
         self.site = site
         plan, bound = site.plan, site.vectors.bound
-        self._work = _named(site)
+        self._work = _named(site) if site.room.keeps else ""
         self._done, saved = site.room.saved(self._work)
         jvps = [direction for direction in bound.directions if direction.kind == "jvp"]
         vjps = [direction for direction in bound.directions if direction.kind == "vjp"]
@@ -84,7 +84,7 @@ class Products:
                     certifier = certifier or certify()
                     work.gather(chunk, solved, certifier)
                 done += 1
-                if total > 1:
+                if self.site.room.keeps:
                     state = [part.state for part in self.passes]
                     self.site.room.save(self._work, done, total, {name: array for part in state for name, array in part.items()})
                 progress(done, total)

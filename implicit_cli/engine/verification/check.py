@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -17,13 +18,13 @@ import numpy as np
 
 from implicit_cli.core.implicit import Point
 from implicit_cli.core.linear.base import project_out
-from implicit_cli.core.solvers import Solution, compiled_residual, solve
+from implicit_cli.core.solvers import compiled_residual
 from implicit_cli.engine.linearise import degeneracy, linearise, margin
 from implicit_cli.engine.methods.finite_difference import LEVELS
 from implicit_cli.engine.plan import Plan
 from implicit_cli.engine.products import KINDS
 from implicit_cli.engine.site import Site
-from implicit_cli.engine.solving import Observer
+from implicit_cli.engine.solving import Observer, solved_again
 from implicit_cli.engine.vectors import Vectors
 from implicit_cli.engine.verification.theorem import UNKNOWN, Check, Theorem
 from implicit_cli.engine.verification.trials import Trial, Trials
@@ -93,20 +94,8 @@ def verify_case(
 class _Judge:
     def __init__(self, site: Site, claim: Claim, margin: float, seed: int) -> None:
         self.site, self.claim, self.margin = site, claim, margin
-        self.witness, self.theorem = Witness(site, self._again), Theorem(site, margin)
+        self.witness, self.theorem = Witness(site, partial(solved_again, site.vectors, site.plan)), Theorem(site, margin)
         self.rng = np.random.default_rng(seed)
-
-    def _again(self, p: Point) -> Solution:
-        """The same solve from p.x at p.theta, always polished: a difference of solutions needs all of their digits."""
-        vectors, plan = self.site.vectors, self.site.plan
-        return solve(
-            plan.solver,
-            vectors.goal,
-            p,
-            tol=plan.tol,
-            max_steps=plan.max_steps,
-            linearise=lambda p: linearise(vectors, plan, p),
-        )
 
     def prepare(self, V: list[np.ndarray], observer: Observer | None) -> None:
         """Solve along all directions, each once."""
