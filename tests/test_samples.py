@@ -53,24 +53,25 @@ def test_a_sample_runs_and_every_derivative_has_a_finite_bound(results, name):
             assert product.relative < 1e-8
 
 
-def test_every_figure_of_the_page_is_drawn(results, tmp_path):
-    figures = module(FOLDER.parent / "docs" / "figures.py")
-    for name in ("packing", "silicon_vacancy", "lj_elastic", "inverse_design"):
-        (tmp_path / f"{name}.h5").symlink_to(results(name))
-    figures.main(tmp_path, tmp_path / "drawn")
-    page = (FOLDER.parent / "docs" / "samples.md").read_text()
-    drawn = {path.name: path.read_text() for path in (tmp_path / "drawn").iterdir()}
-    assert set(re.findall(r"samples/(\w+\.svg)", page)) == set(drawn) == {path.name for path in figures.OUT.iterdir()}
-    assert drawn["lj_elastic.svg"].count(">92.90<") == 3
-    assert "> 1.000 ± " in drawn["silicon_vacancy.svg"]  # A, to which all of the energy is proportional
-
-
-def module(path):
-    """A script of the documentation, imported."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    found = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(found)
-    return found
+def test_every_figure_is_drawn_and_shown(results, tmp_path):
+    docs = FOLDER.parent / "docs"
+    figures = module(docs / "figures" / "__main__.py")
+    for family in figures.FAMILIES:
+        for draw in family.FIGURES:
+            (tmp_path / f"{draw.__name__}.h5").symlink_to(results(draw.__name__))
+    figures.main(tmp_path, [], tmp_path / "drawn")
+    drawn = {str(path.relative_to(tmp_path / "drawn")): path.read_text() for path in (tmp_path / "drawn").rglob("*.svg")}
+    for family in figures.FAMILIES:
+        of_family = {name for name in drawn if name.startswith(f"{family.FOLDER}/")}
+        assert of_family <= {str(path.relative_to(docs)) for path in docs.rglob("*.svg")}
+    shown = {
+        str((page.parent / name).relative_to(docs))
+        for page in docs.rglob("*.md")
+        for name in re.findall(r"!\[[^\]]*\]\(([\w/]+\.svg)\)", page.read_text())
+    }
+    assert set(drawn) <= shown
+    assert drawn["samples/lj_elastic.svg"].count(">92.90<") == 3
+    assert "> 1.000 ± " in drawn["samples/silicon_vacancy.svg"]  # A, to which all of the energy is proportional
 
 
 def test_the_arch_snaps_through_where_a_formula_says(results):

@@ -1,26 +1,15 @@
-"""Figures of the particle samples, from their results.
-
-    python docs/figures.py FOLDER
-
-FOLDER holds NAME.h5 of each sample, as the commands in docs/samples.md write them. Writes docs/samples/NAME.svg; needs matplotlib.
-"""
+"""Figures of the particle samples (docs/samples.md)."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import h5py
-import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.collections import EllipseCollection
 
-mpl.use("svg")
-mpl.rcParams.update({"svg.hashsalt": "implicit", "font.size": 8, "svg.fonttype": "none"})
-import matplotlib.pyplot as plt  # noqa: E402
-from matplotlib.collections import EllipseCollection  # noqa: E402
-
-OUT = Path(__file__).resolve().parent / "samples"
+FOLDER = "samples"
 GROWTH = 0.5
 """Of the small discs, for which displacements are drawn."""
 SMALLEST = 1e-7
@@ -111,15 +100,3 @@ def inverse_design(file: h5py.File) -> Any:
 
 FIGURES = (packing, silicon_vacancy, lj_elastic, inverse_design)
 
-
-def main(folder: Path, out: Path) -> None:
-    out.mkdir(exist_ok=True)
-    for draw in FIGURES:
-        with h5py.File(folder / f"{draw.__name__}.h5") as file:
-            figure = draw(file)
-        figure.savefig(out / f"{draw.__name__}.svg", metadata={"Date": None, "Creator": None})
-        plt.close(figure)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), OUT)
