@@ -1,37 +1,116 @@
 """Makes the data files of the sample inputs.
 
-`diabetes.h5` comes from scikit-learn's copy of the diabetes data set of Efron, Hastie, Johnstone and Tibshirani (2004).
+`diabetes.h5`, `wine.h5` and `breast_cancer.h5` come from scikit-learn's copies of well-known data sets.
+Samples are shuffled and split into a part for training and one for validation; features are standardised
+with the training set's mean and deviation.
 
-442 patients, 10 features, and the progression of the disease a year later.
-Patients are shuffled and split into 300 for training and
-142 for validation; features are standardised with the training set's mean and deviation, targets centred on its mean.
+- `diabetes.h5`: 442 patients, 10 features, and the progression of the disease a year later, centred on the training set's mean;
+  300 for training and 142 for validation.
+- `wine.h5`: 178 wines of 3 cultivars, 13 chemical analyses and a feature that is one for all; 118 and 60.
+- `breast_cancer.h5`: 569 tumours, benign (1) or malignant (0), 30 features of their cell nuclei; 400 and 169.
+
+`nile.h5` is the yearly flow of the Nile at Aswan; every third year is for validation.
+`blood.h5` is an absorbance spectrum of blood, made up of tabulated spectra of haemoglobin with known amounts and noise.
 `packing_cotangent.h5` is a random cotangent for the positions of 128 discs.
 Needs scikit-learn: `pip install scikit-learn`, then `python sample_inputs/make_data.py`.
 """
 
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
-from sklearn.datasets import load_diabetes
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
 
 HERE = Path(__file__).parent
-SOURCE = "B. Efron, T. Hastie, I. Johnstone, R. Tibshirani, Least Angle Regression, Annals of Statistics 32, 407 (2004)"
+SOURCES = {
+    "diabetes": "B. Efron, T. Hastie, I. Johnstone, R. Tibshirani, Least Angle Regression, Annals of Statistics 32, 407 (2004)",
+    "wine": "S. Aeberhard, M. Forina, Wine, UCI Machine Learning Repository (1992), doi 10.24432/C5PC7J",
+    "breast_cancer": "W. Wolberg, O. Mangasarian, N. Street, W. Street, Breast Cancer Wisconsin (Diagnostic), "
+    "UCI Machine Learning Repository (1993), doi 10.24432/C5DW2B",
+    "nile": "G. W. Cobb, The problem of the Nile: conditional solution to a changepoint problem, Biometrika 65, 243 (1978)",
+    "blood": "molar extinction coefficients compiled by S. Prahl, omlc.org/spectra/hemoglobin/moaveni.html, from M. K. Moaveni, "
+    "A Multiple Scattering Field Theory Applied to Whole Blood, University of Washington (1970)",
+}
+
+NILE = (
+    "1120 1160 963 1210 1160 1160 813 1230 1370 1140 995 935 1110 994 1020 960 1180 799 958 1140 1100 1210 1150 1250 1260 "
+    "1220 1030 1100 774 840 874 694 940 833 701 916 692 1020 1050 969 831 726 456 824 702 1120 1100 832 764 821 "
+    "768 845 864 862 698 845 744 796 1040 759 781 865 845 944 984 897 822 1010 771 676 649 846 812 742 801 "
+    "1040 860 874 848 890 744 749 838 1050 918 986 797 923 975 815 1020 906 901 1170 912 746 919 718 714 740"
+)
+"""Flow from 1871 to 1970, in 1e8 m^3 a year."""
+
+HBO2 = (
+    "680 440 380 320 320 320 280 320 340 360 400 440 520 600 660 720 760 800 860 920 980 1040 1060 1080 1120 1160 1180 1200 "
+    "1220 1240 1240 1200 1200"
+)
+HB = (
+    "4280 3640 3420 3200 3080 2960 2560 2160 1840 1520 1500 1520 1620 1720 1420 1120 1020 920 880 840 840 840 800 840 840 840 "
+    "860 880 920 880 800 800 720"
+)
+"""Molar extinction coefficients of haemoglobin with and without oxygen from 630 to 950 nm, in l / (mol cm)."""
+
+
+def write(name: str, arrays: dict[str, Any], texts: dict[str, Any] | None = None) -> None:
+    """A file of arrays and, unfiltered, lists of texts."""
+    with h5py.File(HERE / f"{name}.h5", "w", libver=("v110", "v110")) as file:
+        file.attrs["source"] = SOURCES[name]
+        for key, array in arrays.items():
+            file.create_dataset(key, data=array, compression="gzip", shuffle=True, fletcher32=True, track_times=False)
+        for key, names in (texts or {}).items():
+            file[key] = np.array(names, dtype=h5py.string_dtype())
+
+
+def split(data: np.ndarray, size: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Indices of the two parts, and the features standardised by the first."""
+    order = np.random.default_rng(seed).permutation(len(data))
+    train, validation = order[:size], order[size:]
+    mean, deviation = data[train].mean(axis=0), data[train].std(axis=0)
+    return train, validation, (data - mean) / deviation
+
+
+def parts(features: np.ndarray, target: np.ndarray, train: np.ndarray, validation: np.ndarray) -> dict[str, np.ndarray]:
+    return {"X": features[train], "y": target[train], "X_validation": features[validation], "y_validation": target[validation]}
 
 
 def diabetes() -> None:
     bunch = load_diabetes(scaled=False)
-    order = np.random.default_rng(2004).permutation(len(bunch.target))
-    train, validation = order[:300], order[300:]
-    mean, deviation = bunch.data[train].mean(axis=0), bunch.data[train].std(axis=0)
-    features = (bunch.data - mean) / deviation
+    train, validation, features = split(bunch.data, 300, seed=2004)
     target = bunch.target - bunch.target[train].mean()
-    arrays = {"X": features[train], "y": target[train], "X_validation": features[validation], "y_validation": target[validation]}
-    with h5py.File(HERE / "diabetes.h5", "w", libver=("v110", "v110")) as file:
-        file.attrs["source"] = SOURCE
-        for name, array in arrays.items():
-            file.create_dataset(name, data=array, compression="gzip", shuffle=True, fletcher32=True, track_times=False)
-        file["feature"] = np.array(bunch.feature_names, dtype=h5py.string_dtype())
+    write("diabetes", parts(features, target, train, validation), {"feature": bunch.feature_names})
+
+
+def wine() -> None:
+    bunch = load_wine()
+    train, validation, features = split(bunch.data, 118, seed=1992)
+    features = np.column_stack([features, np.ones(len(features))])
+    names = [*("OD280/OD315" if name.startswith("od280") else name for name in bunch.feature_names), "one"]
+    write("wine", parts(features, bunch.target, train, validation), {"feature": names})
+
+
+def breast_cancer() -> None:
+    bunch = load_breast_cancer()
+    train, validation, features = split(bunch.data, 400, seed=1993)
+    write("breast_cancer", parts(features, bunch.target, train, validation), {"feature": bunch.feature_names})
+
+
+def nile() -> None:
+    flow = np.array(NILE.split(), dtype=float)
+    year = np.arange(1871.0, 1971.0)[:, None]
+    held_out = np.arange(len(flow)) % 3 == 1
+    target = flow - flow[~held_out].mean()
+    write("nile", parts(year, target, np.flatnonzero(~held_out), np.flatnonzero(held_out)))
+
+
+def blood() -> None:
+    wavelength = np.arange(630.0, 960.0, 10.0)
+    HbO2, Hb = (np.array(text.split(), dtype=float) / 1000 for text in (HBO2, HB))
+    # light that is scattered on its way counts as absorbed, too: a constant, and a part that falls as wavelength^-1.5
+    A = np.column_stack([HbO2, Hb, np.ones_like(wavelength), (wavelength / 800) ** -1.5])
+    b = A @ [2.2, 0.1, 0.0, 0.3] + np.random.default_rng(1970).normal(scale=0.02, size=len(wavelength))
+    names = {"component": ["HbO2", "Hb", "constant", "scattering"], "wavelength": [f"{at:.0f} nm" for at in wavelength]}
+    write("blood", {"A": A, "b": b}, names)
 
 
 def packing_cotangent() -> None:
@@ -42,4 +121,8 @@ def packing_cotangent() -> None:
 
 if __name__ == "__main__":
     diabetes()
+    wine()
+    breast_cancer()
+    nile()
+    blood()
     packing_cotangent()

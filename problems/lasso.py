@@ -1,0 +1,68 @@
+"""Lasso: linear regression whose weights are zero but for a few."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from implicit_cli.core import Condition, prox, proximal_gradient
+from implicit_cli.problem import Constants, Data, Output, Parameter, Problem, Unknown
+
+Array = jax.Array
+
+
+class Lasso(Problem):
+    """Lasso: w*(penalty) = argmin_w |X w - y|^2 / (2 m) + penalty |w|_1, for m samples.
+
+    Closed form on the support S, the weights that are not zero: with H = X_S'X_S / m and s = sign(w_S) it is
+    w_S = H^-1 (X_S'y / m - penalty s), and dw_S/dpenalty = -H^-1 s; all other weights stay zero.
+
+    There is no derivative where a weight enters or leaves S: where w_j = 0 and |X_j'(y - X w)| / m = penalty.
+    """
+
+    X = Data(shape=("sample", "feature"), doc="features of the training samples")
+    y = Data(shape=("sample",), doc="targets of the training samples")
+    X_validation = Data(shape=("validation_sample", "feature"), doc="features of the held-out samples")
+    y_validation = Data(shape=("validation_sample",), doc="targets of the held-out samples")
+    penalty = Parameter(bounds=(0.0, None), doc="weight of |w|_1", source="Tibshirani, J. R. Stat. Soc. B 58, 267 (1996)")
+    w = Unknown(shape=("feature",), doc="weights")
+    training_loss = Output(doc="mean squared error / 2 on the training samples")
+    validation_loss = Output(doc="mean squared error / 2 on the held-out samples")
+
+    example = """\
+problem: lasso
+data:
+  X: [[1.0, 2.0, 0.5], [3.0, -1.0, 0.0], [0.5, 1.5, -2.0], [-1.0, 0.3, 1.0]]
+  y: [1.0, 2.0, 0.5, -0.7]
+  X_validation: [[2.0, 1.0, 0.2], [1.0, 1.0, -1.0]]
+  y_validation: [1.5, 1.0]
+parameters: {penalty: 0.2}          # from max |X'y| / m on all weights are zero
+"""
+
+    def loss(self, x: Any, theta: Any, data: Any) -> Array:
+        return jnp.mean((data.X @ x.w - data.y) ** 2) / 2
+
+    def shrink(self, v: Any, eta: Any, theta: Any, data: Any) -> Any:
+        return v._replace(w=prox.lasso(v.w, eta * theta.penalty))
+
+    def margin_of(self, v: Any, eta: Any, theta: Any, data: Any) -> Array:
+        return prox.lasso.margin(v.w, eta * theta.penalty)
+
+    def step(self, theta: Any, data: Any) -> Array:
+        # the trace of X'X / m bounds its largest eigenvalue, the Lipschitz constant of the slope
+        return data.y.size / jnp.sum(data.X**2)
+
+    def condition(self) -> Condition:
+        return proximal_gradient(self.loss, self.shrink, eta=self.step, margin=self.margin_of)
+
+    def outputs(self, x: Any, theta: Any, data: Any) -> dict[str, Array]:
+        # not the objective: |w|_1 has a kink at every weight that is zero
+        return {
+            "training_loss": self.loss(x, theta, data),
+            "validation_loss": jnp.mean((data.X_validation @ x.w - data.y_validation) ** 2) / 2,
+        }
+
+    def constants(self, theta: Any, data: Any) -> Constants:
+        return Constants(gamma=0.0, beta=0.0)  # between kinks F is affine, in w and in the penalty
