@@ -1,4 +1,4 @@
-"""What `implicit verify` checks and what it finds: plain records, made by the engine, written by the store, printed by the CLI.
+"""What `implicit verify` and `implicit problems check` find: plain records, made by the engine.
 
 This module imports no JAX.
 """
@@ -130,6 +130,15 @@ class CaseVerdict:
     radius: float
     seconds: float
     findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True)
+class Trait:
+    """One thing that the contract asks of a problem, as `implicit problems check` finds it; `note` says what was found."""
+
+    name: str
+    verdict: Verdict
+    note: str
 
 
 @dataclass(frozen=True)

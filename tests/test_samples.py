@@ -74,6 +74,14 @@ def test_every_figure_is_drawn_and_shown(results, tmp_path):
     assert "> 1.000 ± " in drawn["samples/silicon_vacancy.svg"]  # A, to which all of the energy is proportional
 
 
+def module(path):
+    """A script of the documentation, imported."""
+    spec = importlib.util.spec_from_file_location(f"docs_{path.parent.name}", path)
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
+
+
 def test_the_arch_snaps_through_where_a_formula_says(results):
     # load = y (r^2 - y^2) / (1 + r^2)^(3/2) is extreme at y = r / sqrt 3
     with xarray.open_datatree(results("arch"), engine="h5netcdf") as tree:

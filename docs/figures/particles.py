@@ -99,4 +99,3 @@ def inverse_design(file: h5py.File) -> Any:
 
 
 FIGURES = (packing, silicon_vacancy, lj_elastic, inverse_design)
-

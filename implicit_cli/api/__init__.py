@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from implicit_cli.api.reading import compare, describe_problem, export, info, overview, problems, schema, show
+from implicit_cli.api.problems import check_problem, describe_problem, new_problem, problems
+from implicit_cli.api.reading import compare, export, info, overview, schema, show
 from implicit_cli.api.reports import (
     CaseLine,
+    ConformanceReport,
     ExportReport,
     MergeReport,
     Observer,
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CaseLine",
+    "ConformanceReport",
     "ExportReport",
     "MergeReport",
     "Observer",
@@ -56,11 +59,13 @@ __all__ = [
     "SweepStatus",
     "VerifyReport",
     "check",
+    "check_problem",
     "compare",
     "describe_problem",
     "export",
     "info",
     "merge_sweep",
+    "new_problem",
     "optimize",
     "overview",
     "plan_sweep",

@@ -1,8 +1,7 @@
-"""The use cases that only look: at results, at problems, at the spec's form, at this machine."""
+"""The use cases that only look: at results, at the spec's form, at this machine."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,6 @@ from implicit_cli.api.reports import ExportReport
 
 if TYPE_CHECKING:
     from implicit_cli.analysis import Comparison
-    from implicit_cli.plugins import ProblemDescription, ProblemEntry
     from implicit_cli.store import Overview, Summary
 
 
@@ -55,22 +53,6 @@ def export(result: Path, output: Path, *, case: str | None = None, wrap: bool = 
         seen = formats.snapshot(stored, arrays, wrap=wrap)
     store.replace_file(output, formats.h5md(seen) if kind == "H5MD" else formats.extxyz(seen))
     return ExportReport(output, len(seen.structure.position), len(seen.vectors), seen.warnings)
-
-
-def problems() -> tuple[ProblemEntry, ...]:
-    """The installed problems, none of them imported."""
-    from implicit_cli import plugins
-
-    return plugins.installed()
-
-
-def describe_problem(name: str, *, allow_plugin: bool = False, plugins: Sequence[Path] = ()) -> ProblemDescription:
-    """Quantities and example spec of one problem."""
-    from implicit_cli import plugins as rooms
-    from implicit_cli import runtime
-
-    runtime.configure(None)
-    return rooms.describe(name, rooms.load(name, base=Path.cwd(), allow_plugin=allow_plugin, plugins=plugins))
 
 
 def schema() -> dict[str, Any]:

@@ -12,7 +12,7 @@ from implicit_cli.status import Status
 if TYPE_CHECKING:
     from implicit_cli.result import CaseResult
     from implicit_cli.store import Summary
-    from implicit_cli.verdict import Verification
+    from implicit_cli.verdict import Trait, Verification
 
 
 class Observer(Protocol):
@@ -205,6 +205,23 @@ class VerifyReport:
 
         found: dict[str, Any] = plain(self.verification)
         return {"problem": self.problem, "violated": self.verification.violated, **found}
+
+
+@dataclass(frozen=True)
+class ConformanceReport:
+    """What `check_problem` found; `spec` is what the problem was tried on, empty for its own example.
+
+    `exit_code` is 1 where a trait is violated.
+    """
+
+    problem: str
+    spec: str
+    traits: tuple[Trait, ...]
+    seconds: float
+
+    @property
+    def exit_code(self) -> int:
+        return 1 if any(trait.verdict == "violated" for trait in self.traits) else 0
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,35 @@
-"""`implicit problems`: list the installed problems, or show one."""
+"""`implicit problems`: list the installed problems, show one, begin one, or see whether one keeps the contract."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from implicit_cli.cli import console
-from implicit_cli.cli.options import AllowPlugin, Json, Plugins
+from implicit_cli.cli.options import AllowPlugin, Device, Json, Overrides, Plugins, Quiet, Verbose
+from implicit_cli.cli.run import refuse_both
 
 if TYPE_CHECKING:
+    from implicit_cli.api import ConformanceReport
     from implicit_cli.plugins import ProblemDescription, QuantityRow
 
 app = typer.Typer(rich_markup_mode=None)
 Name = Annotated[str, typer.Argument(metavar="NAME", help="An installed name, or './file.py:Class'.", show_default=False)]
+
+NewName = Annotated[
+    str, typer.Argument(metavar="NAME", help="Name of the file and, in camel case, of the class.", show_default=False)
+]
+Folder = Annotated[Path, typer.Option("--folder", metavar="DIR", help="Where to write; made where it does not exist.")]
+Kind = Annotated[
+    str, typer.Option("--kind", metavar="KIND", help="stationary, root, fixed_point, proximal_gradient or kkt: the condition.")
+]
+Package = Annotated[bool, typer.Option("--package", help="Also write a pyproject.toml, so that pip installs it under its name.")]
+TriedOn = Annotated[
+    Path | None, typer.Option("--spec", metavar="SPEC", help="Spec to try it on. Default: the problem's own example.")
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -44,6 +59,62 @@ def show(name: Name, allow_plugin: AllowPlugin = False, plugins: Plugins = None,
         console.write_json(asdict(description))
     else:
         _print(description)
+
+
+@app.command("new")
+def new(name: NewName, kind: Kind = "stationary", folder: Folder = Path(), package: Package = False, quiet: Quiet = False) -> None:
+    """Begin a problem of your own.
+
+    Writes NAME.py, a problem that runs as it is and is to be changed into yours, NAME.yaml, a spec for it, and test_NAME.py, which
+    tries it for the contract of all problems. No file is overwritten.
+    """
+    from implicit_cli import api
+
+    for path in api.new_problem(name, folder, kind=kind, package=package):
+        if not quiet:
+            console.say(f"wrote {path}")
+
+
+@app.command("check")
+def check(
+    name: Name,
+    spec: TriedOn = None,
+    overrides: Overrides = None,
+    device: Device = None,
+    allow_plugin: AllowPlugin = False,
+    plugins: Plugins = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> int:
+    """Try whether a problem keeps the contract.
+
+    Solves its example, or SPEC, and tries: documentation, shapes and dtypes, the same numbers each time, compiled and for many x at
+    once, what it declares of its Jacobian, and every derivative against solutions nearby. Exit code 1 where something is violated.
+    """
+    refuse_both(quiet, verbose)
+    from implicit_cli import api
+
+    with console.observer(quiet=quiet, verbose=verbose) as observer:
+        report = api.check_problem(
+            name,
+            spec=spec,
+            overrides=tuple(overrides or ()),
+            device=device,
+            allow_plugin=allow_plugin,
+            plugins=tuple(plugins or ()),
+            observer=observer,
+        )
+    if json:
+        console.write_json(asdict(report))
+    else:
+        _print_report(report)
+    return report.exit_code
+
+
+def _print_report(report: ConformanceReport) -> None:
+    rows = [(trait.name, trait.verdict.replace("_", " "), trait.note) for trait in report.traits]
+    console.table(rows, ("trait", "verdict", "found"))
 
 
 def _print(description: ProblemDescription) -> None:

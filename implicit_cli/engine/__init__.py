@@ -3,6 +3,7 @@
 from implicit_cli.engine.bind import BoundProblem, bind
 from implicit_cli.engine.branch import ENDS, Followed, check_branch, follow
 from implicit_cli.engine.case import differentiate_at, run_case
+from implicit_cli.engine.conformance import conformance
 from implicit_cli.engine.deadline import TimedOut
 from implicit_cli.engine.plan import Plan, make_plan
 from implicit_cli.engine.solving import solved, solved_before, story_of
@@ -21,6 +22,7 @@ __all__ = [
     "Vectors",
     "bind",
     "check_branch",
+    "conformance",
     "differentiate_at",
     "follow",
     "make_plan",

@@ -6,7 +6,7 @@ from implicit_cli.spec.axes import AxisSpec, DistributionSpec, LevelsSpec
 from implicit_cli.spec.directions import NAMES as DIRECTION_OPTIONS
 from implicit_cli.spec.directions import read_directions, stored_spec
 from implicit_cli.spec.grammar import DirectionSpec, HessianSpec, JacobianSpec
-from implicit_cli.spec.load import LoadedSpec, load_spec
+from implicit_cli.spec.load import LoadedSpec, load_spec, spec_of
 from implicit_cli.spec.model import (
     LinearSpec,
     OuterSpec,
@@ -43,6 +43,7 @@ __all__ = [
     "read_axis",
     "read_directions",
     "read_value",
+    "spec_of",
     "split_target",
     "stored_spec",
 ]

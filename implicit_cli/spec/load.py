@@ -55,6 +55,11 @@ def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> LoadedSpec:
     Raises InputError with one line per fault, EnvironmentProblem where the system does not let us read the file.
     """
     name, text = read_text(path)
+    return spec_of(text, name, None if str(path) == STDIN else Path(path), overrides)
+
+
+def spec_of(text: str, name: str, path: Path | None = None, overrides: Sequence[str] = ()) -> LoadedSpec:
+    """The same of a text at hand, called `name` in messages; relative paths start at its file's folder, or the working folder."""
     tree = parse(text, name)
     apply(tree, overrides)
     if not isinstance(tree.value, dict):
@@ -63,10 +68,9 @@ def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> LoadedSpec:
         model = RunSpec.model_validate(tree.value)
     except ValidationError as error:
         raise InputError(_messages(tree, error)) from None
-    real = None if str(path) == STDIN else Path(path)
-    folder = real.absolute().parent if real else Path.cwd()
+    folder = path.absolute().parent if path else Path.cwd()
     given = tree.value.get("sensitivity", {}).get("products", ("jacobian",))
-    return LoadedSpec(model, text, real, folder, tuple(overrides), _tree=tree, _product_rows=grammar.product_rows(given))
+    return LoadedSpec(model, text, path, folder, tuple(overrides), _tree=tree, _product_rows=grammar.product_rows(given))
 
 
 def _messages(tree: Tree, error: ValidationError) -> list[str]:
