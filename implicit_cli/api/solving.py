@@ -173,8 +173,9 @@ def optimize(
     if observer is not None:
         observer.stage(f"{outcome.reason}; solving and differentiating there")
     vectors = objective.case_at(best.point, outcome.solution)
-    plan, room = engine.make_plan(loaded, vectors), store.Scratch(output)
-    case = engine.run_case(vectors, plan, identity="0", seed=loaded.model.seed, observer=inner, room=room)
+    # at an optimum the derivative of the objective is zero: no accuracy relative to itself can be met
+    plan = replace(engine.make_plan(loaded, vectors), zero={objective.name: objective.settings.tol})
+    case = engine.run_case(vectors, plan, identity="0", seed=loaded.model.seed, observer=inner, room=store.Scratch(output))
     unit = objective.vectors.bound.variables[objective.name].unit
     store.write_optimised(output, header_of(loaded, vectors), case, outcome, _points(objective, outcome), unit)
     if outcome.converged:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax.numpy as jnp
@@ -29,7 +29,10 @@ SHARE_OF_SOLVES, SHARE_OF_VALUES = 1 / 2, 1 / 4
 
 @dataclass(frozen=True)
 class Plan:
-    """The decisions, with `rows` to print and `warnings` to heed."""
+    """The decisions, with `rows` to print and `warnings` to heed.
+
+    `zero` is the size up to which the derivatives of a quantity count as zero, by its name: those of an objective at its optimum.
+    """
 
     solver: str
     tol: float
@@ -50,6 +53,7 @@ class Plan:
     single: bool = False
     refine: bool = False
     one_sided: bool = False
+    zero: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def rough(self) -> bool:

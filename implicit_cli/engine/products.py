@@ -107,12 +107,13 @@ class Products:
             sizes, found = column_sizes(product.value.reshape(bounds.size, -1).T, self.site.room)
         if not found:
             return float("nan")
-        if not (sizes > bounds).all():
-            sizes = np.where(sizes > bounds, sizes, np.maximum(sizes, self._scale(product)))
+        zero = np.maximum(bounds, self.site.plan.zero.get(product.of, 0.0))
+        if not (sizes > zero).all():
+            sizes = np.where(sizes > zero, sizes, np.maximum(sizes, self._scale(product)))
         return float(np.max(np.divide(bounds, sizes, out=bounds.astype(float), where=sizes > 0), initial=0.0))
 
     def _scale(self, product: Product) -> float:
-        """What a derivative that is zero within its bound is compared with: its quantity over its parameters."""
+        """What a derivative that is zero, as far as can be told, is compared with: its quantity over its parameters."""
         vectors, p = self.site.vectors, self.site.p
         y = vectors.system.g(p.x, p.theta, p.data)
         values = {**vectors.x.split(np.asarray(p.x)), **vectors.y.split(np.asarray(y))}

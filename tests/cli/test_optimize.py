@@ -85,6 +85,24 @@ def test_a_quadratic_ends_at_the_corner_of_its_closed_form(implicit):
     assert implicit("verify", "q.h5", "-q").code == 0  # the result is one like any other
 
 
+def test_at_an_optimum_the_derivative_of_the_objective_asks_for_no_digits(implicit):
+    """There it is zero: what is left is rounding, and no accuracy relative to itself could be met."""
+    Path("best.yaml").write_text(
+        "problem: kernel_ridge\nparameters: {length: 1.0, penalty: 0.01}\ntransforms: {length: log}\n"
+        "data: {X: [[0.0], [1.0], [2.0], [3.0]], y: [0.1, 0.8, 0.9, 0.2], X_validation: [[0.5], [2.5]], y_validation: [0.6, 0.3]}\n"
+        "sensitivity: {of: [validation_loss], accuracy: 1e-11}\n"
+        "outer: {objective: validation_loss, parameters: [length], tol: 1e-4}\n"
+    )
+    done = implicit("optimize", "best.yaml", "-o", "best.h5")
+    assert done.code == 0
+    assert done.err.splitlines()[-1].startswith("implicit: wrote best.h5: 1 case, ok, ")
+    found = everything("best.h5")
+    slope = found["sensitivity/validation_loss/length"].item()
+    bound = found["certificate/jacobian/validation_loss/length/bound"].item()
+    assert 0 < abs(slope) < 1e-4
+    assert bound > 1e-11 * abs(slope)
+
+
 def test_quiet_and_verbose_exclude_each_other(implicit):
     done = implicit("optimize", "q.yaml", "-o", "q.h5", "-v", "-q")
     assert (done.code, done.err) == (2, "implicit: error: --quiet: found with --verbose, allowed: one of the two\n")
