@@ -29,12 +29,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, overload
 
-from implicit_cli.errors import PluginError, listing, nearest
+from implicit_cli.errors import InputError, PluginError, listing, nearest
 
 if TYPE_CHECKING:
     import jax
 
     from implicit_cli.core.conditions import Condition
+    from implicit_cli.formula import Formulas
 
 Shape = tuple[str | int, ...]
 Bounds = tuple[float | None, float | None]
@@ -174,6 +175,9 @@ class Problem:
     example: ClassVar[str] = ""
     """An example spec, printed by `implicit problems show`."""
 
+    formulas: ClassVar[Formulas | None] = None
+    """What the spec's section `formulas` says, for a problem that is made of it."""
+
     def __init__(self, **options: Any) -> None:
         declared = self.declared(Option)
         for name in options:
@@ -228,6 +232,16 @@ class Problem:
     def constants(self, theta: Any, data: Any) -> Constants:
         """Constants of Theorem 1 that hold by proof; they sharpen the certificate and are labelled `proved`."""
         return Constants()
+
+    @classmethod
+    def from_formulas(cls, formulas: Formulas | None) -> type[Problem]:
+        """The class for a spec with this section `formulas` (None: without one): a problem that takes one makes its class of it.
+
+        Raises InputError where it cannot.
+        """
+        if formulas is not None:
+            raise InputError(f"found with {cls.__name__}, which is written in Python, allowed: with problem: expression")
+        return cls
 
     # What `implicit` reads.
 

@@ -55,8 +55,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True, scope="module")
 def _room_for_programs() -> Iterator[None]:
-    """Each compiled program takes memory maps, of which Linux gives a process 65,530: beyond them the compiler crashes."""
     yield
+    _make_room()
+
+
+@pytest.fixture
+def room_for_programs() -> Iterator[None]:
+    """For a test that compiles as much as others do in a whole file."""
+    yield
+    _make_room()
+
+
+def _make_room() -> None:
+    """Each compiled program takes memory maps, of which Linux gives a process 65,530: beyond them the compiler crashes."""
     maps = Path("/proc/self/maps")
     if maps.exists() and len(maps.read_bytes().splitlines()) > MAPS:
         import jax
@@ -75,13 +86,14 @@ def samples() -> Path:
 def prepared(tmp_path: Path) -> Callable[[str], tuple[LoadedSpec, Vectors, Plan]]:
     """From a spec given as text to what is solved: the loaded spec, the problem's vectors and the plan."""
     from implicit_cli import engine, plugins
+    from implicit_cli.api.cases import with_formulas
     from implicit_cli.spec import load_spec
 
     def prepare(text: str) -> tuple[LoadedSpec, Vectors, Plan]:
         path = tmp_path / "spec.yaml"
         path.write_text(text)
         loaded = load_spec(path)
-        cls = plugins.load(loaded.model.problem, base=tmp_path, allow_plugin=False, plugins=())
+        cls = with_formulas(plugins.load(loaded.model.problem, base=tmp_path, allow_plugin=False, plugins=()), loaded)
         vectors = engine.Vectors(engine.bind(loaded, cls))
         return loaded, vectors, engine.make_plan(loaded, vectors)
 

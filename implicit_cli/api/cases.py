@@ -13,6 +13,7 @@ from implicit_cli.errors import InputError
 
 if TYPE_CHECKING:
     from implicit_cli.engine import BoundProblem, Cases, Plan, Vectors
+    from implicit_cli.problem import Problem
     from implicit_cli.result import Header
     from implicit_cli.spec import LoadedSpec
     from implicit_cli.spec.directions import Directions
@@ -67,6 +68,7 @@ def prepare(request: Request, *, canary: bool = False, outer: bool = False) -> P
         cls = rooms.load(loaded.model.problem, base=loaded.folder, allow_plugin=request.allow_plugin, plugins=request.plugins)
     except InputError as error:
         raise type(error)([f"{loaded.at('problem')}: {message}" for message in error.messages]) from error
+    cls = with_formulas(cls, loaded)
     from implicit_cli import engine
 
     if canary:
@@ -76,6 +78,15 @@ def prepare(request: Request, *, canary: bool = False, outer: bool = False) -> P
         engine.check_branch(cases)
     vectors = cases.vectors if cases is not None else engine.Vectors(engine.bind(loaded, cls))
     return Prepared(loaded, vectors, engine.make_plan(loaded, vectors), cases)
+
+
+def with_formulas(cls: type[Problem], loaded: LoadedSpec) -> type[Problem]:
+    """The problem's class for this spec: one that is written in formulas is made of those in the spec."""
+    formulas = loaded.model.formulas
+    try:
+        return cls.from_formulas(formulas.formulas(loaded.at) if formulas is not None else None)
+    except InputError as error:
+        raise type(error)([f"{loaded.at('formulas')}: {message}" for message in error.messages]) from error
 
 
 def rebuilt(
@@ -103,7 +114,7 @@ def rebuilt(
 
     runtime.configure(device)
     name, base = _plugin_of(loaded.model.problem, result, plugins)
-    cls = rooms.load(name, base=base, allow_plugin=allow_plugin, plugins=plugins)
+    cls = with_formulas(rooms.load(name, base=base, allow_plugin=allow_plugin, plugins=plugins), loaded)
     from implicit_cli import engine
     from implicit_cli.problem import Parameter, Unknown
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from implicit_cli.api import skeleton
+from implicit_cli.api.cases import with_formulas
 from implicit_cli.api.reports import ConformanceReport, Observer
 from implicit_cli.errors import EnvironmentProblem, InputError, PluginError
 
@@ -80,15 +81,17 @@ def check_problem(
         loaded = load_spec(spec, overrides)
     runtime.configure(device)
     cls = rooms.load(name, base=Path.cwd(), allow_plugin=allow_plugin, plugins=plugins)
-    traits = [_documented(name, cls)]
+    traits: list[Trait] = []
     try:
         loaded = loaded if loaded is not None else _example(name, cls, overrides)
+        cls = with_formulas(cls, loaded)
         traits += _tried(loaded, cls, observer)
     except InputError as error:
         if spec is not None and not isinstance(error, PluginError):
             raise  # the user's spec, not the problem
         where = "form" if isinstance(error, PluginError) else "example"
         traits.append(Trait(where, Verdict.VIOLATED, "; ".join(error.messages)))
+    traits.insert(0, _documented(name, cls))
     return ConformanceReport(name, "" if spec is None else str(spec), tuple(traits), time.perf_counter() - begun)
 
 

@@ -212,6 +212,8 @@ def _question(bound: BoundProblem, swept: Collection[str], seed: int) -> hashlib
         "swept": sorted(swept),
         "seed": None if SEED in swept else seed,
     }
+    if bound.problem.formulas is not None:
+        about["formulas"] = str(bound.problem.formulas)
     return hashlib.blake2b(json.dumps(about, sort_keys=True).encode(), digest_size=8)
 
 

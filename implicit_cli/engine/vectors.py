@@ -27,7 +27,7 @@ from implicit_cli.core.traceable import traced
 from implicit_cli.core.transforms import TRANSFORMS
 from implicit_cli.engine.bind import BoundProblem
 from implicit_cli.engine.given import Array
-from implicit_cli.errors import PluginError
+from implicit_cli.errors import InputError, PluginError
 from implicit_cli.problem import Data, Derived, Output, Parameter, Unknown
 
 
@@ -288,6 +288,8 @@ class Vectors:
         def evaluate(label: str, f: Any) -> Any:
             try:
                 return jax.eval_shape(lambda q: f(*self.arguments(q)), p)
+            except InputError:
+                raise  # of the formulas in a spec: it has its place
             except Exception as error:
                 first = str(error).strip().splitlines()[0] if str(error).strip() else ""
                 raise PluginError(f"{cls}: {label} raised {type(error).__name__}: {first}{_place(error)}") from error

@@ -24,6 +24,7 @@ from implicit_cli.spec.fields import (
     nothing,
     refuse,
 )
+from implicit_cli.spec.formulas import FormulasSpec
 from implicit_cli.spec.grammar import DirectionSpec, HessianSpec, JacobianSpec, ProductSpec
 from implicit_cli.spec.outer import OuterSpec
 from implicit_cli.spec.structure import RandomSpec, StructureSpec
@@ -165,6 +166,9 @@ class RunSpec(Strict):
 
     problem: str = Field(min_length=1, description="name of an installed problem, or './file.py:Class' relative to the spec")
     options: Table[OptionValue] = Field(default_factory=nothing, description="the problem's fixed choices, by name")
+    formulas: FormulasSpec | None = Field(
+        default=None, description="the problem itself, in formulas: its quantities and what is solved; for problem: expression"
+    )
     seed: int = Field(default=0, ge=0, description="seed of everything random")
     structure: StructureSpec | None = Field(
         default=None, description="particles and their cell, for a problem of particles: from a file, a lattice or at random"
