@@ -11,6 +11,10 @@ with the training set's mean and deviation.
 
 `nile.h5` is the yearly flow of the Nile at Aswan; every third year is for validation.
 `blood.h5` is an absorbance spectrum of blood, made up of tabulated spectra of haemoglobin with known amounts and noise.
+`digits.h5` comes from scikit-learn's copy of a test set of handwritten digits: 1797 images of 8 x 8 pixels from 0 to 1, 1437 for
+training and 360 for validation, and the mean training image of each digit.
+`dictionary.h5` is a start for a dictionary of ten atoms on `breast_cancer.h5`: the first ten principal axes of the training set.
+`equilibrium_layer.h5` has random weights of a layer of 6 units on `diabetes.h5`, and the readout that fits its targets best.
 `packing_cotangent.h5` is a random cotangent for the positions of 128 discs.
 Needs scikit-learn: `pip install scikit-learn`, then `python sample_inputs/make_data.py`.
 """
@@ -20,7 +24,7 @@ from typing import Any
 
 import h5py
 import numpy as np
-from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine
 
 HERE = Path(__file__).parent
 SOURCES = {
@@ -31,6 +35,8 @@ SOURCES = {
     "nile": "G. W. Cobb, The problem of the Nile: conditional solution to a changepoint problem, Biometrika 65, 243 (1978)",
     "blood": "molar extinction coefficients compiled by S. Prahl, omlc.org/spectra/hemoglobin/moaveni.html, from M. K. Moaveni, "
     "A Multiple Scattering Field Theory Applied to Whole Blood, University of Washington (1970)",
+    "digits": "E. Alpaydin, C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository (1998), "
+    "doi 10.24432/C50P49",
 }
 
 NILE = (
@@ -113,6 +119,41 @@ def blood() -> None:
     write("blood", {"A": A, "b": b}, names)
 
 
+def digits() -> None:
+    bunch = load_digits()
+    order = np.random.default_rng(1998).permutation(len(bunch.target))
+    train, validation = order[:1437], order[1437:]
+    X, y = bunch.data / 16, bunch.target
+    mean = np.array([X[train][y[train] == digit].mean(axis=0) for digit in range(10)])
+    write("digits", parts(X, y, train, validation) | {"mean": mean})
+
+
+def dictionary() -> None:
+    """After `breast_cancer`."""
+    with h5py.File(HERE / "breast_cancer.h5") as file:
+        X = file["X"][()]
+    axes = np.linalg.svd(X, full_matrices=False)[2][:10]
+    axes *= np.sign(axes.sum(axis=1, keepdims=True))  # a singular vector has no sign of its own
+    with h5py.File(HERE / "dictionary.h5", "w", libver=("v110", "v110")) as file:
+        file.create_dataset("start", data=axes, track_times=False)
+
+
+def equilibrium_layer() -> None:
+    """After `diabetes`."""
+    with h5py.File(HERE / "diabetes.h5") as file:
+        X, y = file["X"][()], file["y"][()]
+    random = np.random.default_rng(2019)
+    W, U, b = random.normal(size=(6, 6)), random.normal(size=(6, 10)) / 10**0.5, random.normal(size=6) / 10
+    W *= 0.9 / np.linalg.norm(W, 2)
+    z = np.zeros((len(X), 6))
+    for _ in range(500):  # a contraction: 0.9^500 is below rounding
+        z = np.tanh(z @ W.T + X @ U.T + b)
+    *readout, offset = np.linalg.lstsq(np.column_stack([z, np.ones(len(X))]), y, rcond=None)[0]
+    with h5py.File(HERE / "equilibrium_layer.h5", "w", libver=("v110", "v110")) as file:
+        for name, array in {"W": W, "U": U, "b": b, "readout": np.array(readout), "offset": offset}.items():
+            file.create_dataset(name, data=array, track_times=False)
+
+
 def packing_cotangent() -> None:
     with h5py.File(HERE / "packing_cotangent.h5", "w", libver=("v110", "v110")) as file:
         position = file.create_dataset("position", data=np.random.default_rng(2022).normal(size=(128, 2)), track_times=False)
@@ -125,4 +166,7 @@ if __name__ == "__main__":
     breast_cancer()
     nile()
     blood()
+    digits()
+    dictionary()
+    equilibrium_layer()
     packing_cotangent()

@@ -7,23 +7,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray
+from scipy.optimize import brentq
 
 from implicit_cli import api
 from implicit_cli.status import Status
 
 FOLDER = Path(__file__).resolve().parent.parent / "sample_inputs"
 PLUGINS = ("arch", "my_potential", "my_problem", "situations")
+OPTIMISED = ("dictionary", "distillation", "inverse_design")
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    """Path of a sample's result, made once, as docs/samples.md makes it."""
+    """Path of a sample's result, made once, as its page makes it."""
     folder, made = tmp_path_factory.mktemp("results"), {}
 
     def make(name):
         if name not in made:
             spec, path = str(FOLDER / f"{name}.yaml"), folder / f"{name}.h5"
-            if name == "inverse_design":
+            if name in OPTIMISED:
                 report = api.optimize(spec, path)
                 cases = (report.case,)
                 assert report.converged
@@ -89,6 +91,27 @@ def test_the_arch_snaps_through_where_a_formula_says(results):
         most = 2 * 0.5**3 / (3 * 3**0.5) / 1.25**1.5
         np.testing.assert_allclose(tree["cases/parameters/load"].values[fold], [most, -most], rtol=1e-12)
         np.testing.assert_allclose(tree["solution/y"].values[fold], [0.5 / 3**0.5, -0.5 / 3**0.5], rtol=1e-9)
+
+
+def test_the_slab_ignites_where_a_formula_says(results):
+    # Bratu: lam = t^2 / (2 cosh(t/4)^2) is largest where t/4 tanh(t/4) = 1
+    with xarray.open_datatree(results("boundary_value"), engine="h5netcdf") as tree:
+        fold = tree["cases/point"].values == "fold"
+        quarter = brentq(lambda t: t * np.tanh(t) - 1, 1.0, 2.0, xtol=1e-15)
+        np.testing.assert_allclose(tree["cases/parameters/lam"].values[fold], [8 * (quarter / np.cosh(quarter)) ** 2], rtol=1e-10)
+        np.testing.assert_allclose(tree["outputs/middle"].values[fold].ravel(), [2 * np.log(np.cosh(quarter))], rtol=1e-7)
+
+
+def test_the_grid_has_the_published_voltages(results):
+    # the file of the IEEE 14-bus test case has three digits of voltages, two of angles in degrees, and the slack bus at 232.4 MW
+    voltage = [1.06, 1.045, 1.01, 1.019, 1.02, 1.07, 1.062, 1.09, 1.056, 1.051, 1.057, 1.055, 1.05, 1.036]
+    angle = [0, -4.98, -12.72, -10.33, -8.78, -14.22, -13.37, -13.36, -14.94, -15.1, -14.79, -15.07, -15.16, -16.04]
+    with xarray.open_datatree(results("power_flow"), engine="h5netcdf") as tree:
+        off = np.abs(tree["solution/voltage"].values[0] - voltage)
+        assert off[3] < 1.5e-3  # the file is less exact here
+        assert np.delete(off, 3).max() < 5e-4
+        np.testing.assert_allclose(np.degrees(tree["solution/angle"].values[0]), angle, atol=0.02)
+        np.testing.assert_allclose(tree["outputs/slack"].values.ravel(), 2.324, atol=1e-4)
 
 
 def test_packing_opens_in_xarray(results):

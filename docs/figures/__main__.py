@@ -21,9 +21,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 import matplotlib.pyplot as plt  # noqa: E402
 import particles  # noqa: E402
 import regression  # noqa: E402
+import roots  # noqa: E402
 
 DOCS = Path(__file__).resolve().parent.parent
-FAMILIES: tuple[ModuleType, ...] = (particles, regression)
+FAMILIES: tuple[ModuleType, ...] = (particles, regression, roots)
 
 
 def main(folder: Path, names: list[str], docs: Path = DOCS) -> None:

@@ -310,5 +310,6 @@ def norm(vector: Any) -> Any:
 
 
 def lengths(columns: Any) -> Any:
-    """2-norm of each column."""
-    return namespace(columns).linalg.norm(numbers(columns), axis=0)
+    """2-norm of each column; infinite where a square overflows, as may be far from a solution."""
+    with np.errstate(over="ignore"):
+        return namespace(columns).linalg.norm(numbers(columns), axis=0)

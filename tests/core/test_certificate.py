@@ -9,6 +9,7 @@ from implicit_cli.core.certificate import Certifier
 from implicit_cli.core.implicit import Point, System, adjoint, forward
 from implicit_cli.core.linear import choose, prepare
 from implicit_cli.core.linear.base import Operator
+from implicit_cli.core.nearby import lengths
 from implicit_cli.problem import Constants
 
 D, SAMPLES = 12, 40
@@ -214,3 +215,7 @@ def test_a_column_whose_terms_cancel_is_no_measure_for_others(where):
     assert error[where] > 1e-17
     assert (bound >= error).all()
     assert (bound < 1e-14).all()
+
+
+def test_a_length_that_overflows_is_infinite_and_no_warning():
+    np.testing.assert_array_equal(lengths(np.array([[1e200, 3.0], [0.0, 4.0]])), [np.inf, 5.0])
