@@ -27,7 +27,7 @@ from implicit_cli.core.traceable import traced
 from implicit_cli.core.transforms import TRANSFORMS
 from implicit_cli.engine.bind import BoundProblem
 from implicit_cli.engine.given import Array
-from implicit_cli.errors import PluginError
+from implicit_cli.errors import PluginError, listing
 from implicit_cli.problem import Data, Derived, Output, Parameter, Unknown
 
 
@@ -260,8 +260,12 @@ class Vectors:
         if c.constraints is not None:
             nu, lam = c.constraints.nu, c.constraints.lam
             h, g = c.constraints.equality, c.constraints.inequality
-            primal = tuple(part for name, part in ranges.items() if name not in (nu, lam))
-            limits = Limits(flat(h) if h else None, flat(g) if g else None, primal, ranges.get(nu, (0, 0)), ranges.get(lam, (0, 0)))
+            primal = tuple(part for name, part in ranges.items() if name not in (nu, *lam))
+            of_g = [ranges[name] for name in lam if name in ranges] or [(0, 0)]
+            if any(one[1] != other[0] for one, other in pairwise(of_g)):
+                raise PluginError(f"{type(self.problem).__name__} declares other unknowns between {listing(lam)}, its multipliers")
+            joined = of_g[0][0], of_g[-1][1]
+            limits = Limits(flat(h) if h else None, flat(g) if g else None, primal, ranges.get(nu, (0, 0)), joined)
         return Goal(
             self.system.F,
             f=self._scalar(c.objective) if c.objective else None,
