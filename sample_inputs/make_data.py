@@ -12,6 +12,9 @@ with the training set's mean and deviation.
 `nile.h5` is the yearly flow of the Nile at Aswan; every third year is for validation.
 `blood.h5` is an absorbance spectrum of blood, made up of tabulated spectra of haemoglobin with known amounts and noise.
 `packing_cotangent.h5` is a random cotangent for the positions of 128 discs.
+`pentagon.h5` holds the matrices of the semidefinite program for Lovasz's theta of a pentagon.
+`iris_petals.h5` comes from scikit-learn's copy of Fisher's iris data: histograms of the petal lengths of 50 Iris versicolor and 50
+Iris virginica, in bins of 0.5 cm without the empty ones, and the squared distances of their middles.
 Needs scikit-learn: `pip install scikit-learn`, then `python sample_inputs/make_data.py`.
 """
 
@@ -20,7 +23,7 @@ from typing import Any
 
 import h5py
 import numpy as np
-from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris, load_wine
 
 HERE = Path(__file__).parent
 SOURCES = {
@@ -31,6 +34,8 @@ SOURCES = {
     "nile": "G. W. Cobb, The problem of the Nile: conditional solution to a changepoint problem, Biometrika 65, 243 (1978)",
     "blood": "molar extinction coefficients compiled by S. Prahl, omlc.org/spectra/hemoglobin/moaveni.html, from M. K. Moaveni, "
     "A Multiple Scattering Field Theory Applied to Whole Blood, University of Washington (1970)",
+    "pentagon": "M. Grotschel, L. Lovasz, A. Schrijver, Relaxations of vertex packing, J. Comb. Theory B 40, 330 (1986)",
+    "iris_petals": "R. A. Fisher, The use of multiple measurements in taxonomic problems, Annals of Eugenics 7, 179 (1936)",
 }
 
 NILE = (
@@ -119,6 +124,34 @@ def packing_cotangent() -> None:
         position.attrs["long_name"] = "standard normal cotangent"
 
 
+def pentagon() -> None:
+    """theta = max sum of w_i x_i, [[1, x'], [x, X]] positive semi-definite, X_ii = x_i, X_ij = 0 along the edges of a pentagon."""
+    F = []
+    for i in range(5):
+        matrix = np.zeros((6, 6))
+        matrix[0, 1 + i] = matrix[1 + i, 0] = matrix[1 + i, 1 + i] = 1.0
+        F.append(matrix)
+    for i in range(5):
+        matrix, j = np.zeros((6, 6)), (i + 2) % 5
+        matrix[1 + i, 1 + j] = matrix[1 + j, 1 + i] = 1.0
+        F.append(matrix)
+    F0 = np.zeros((6, 6))
+    F0[0, 0] = 1.0
+    write("pentagon", {"F0": F0, "F": np.stack(F)})
+
+
+def iris_petals() -> None:
+    bunch = load_iris()
+    length = bunch.data[:, 2]
+    edges = np.arange(2.75, 7.26, 0.5)
+    middle = (edges[1:] + edges[:-1]) / 2
+    source, target = (np.histogram(length[bunch.target == species], edges)[0].astype(float) for species in (1, 2))
+    at, to = np.flatnonzero(source), np.flatnonzero(target)
+    arrays = {"source": source[at], "target": target[to], "C": (middle[at][:, None] - middle[to][None, :]) ** 2}
+    names = {"bin": [f"{middle[i]:.1f} cm" for i in at], "target_bin": [f"{middle[i]:.1f} cm" for i in to]}
+    write("iris_petals", arrays, names)
+
+
 if __name__ == "__main__":
     diabetes()
     wine()
@@ -126,3 +159,5 @@ if __name__ == "__main__":
     nile()
     blood()
     packing_cotangent()
+    pentagon()
+    iris_petals()
