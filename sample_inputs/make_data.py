@@ -16,6 +16,9 @@ training and 360 for validation, and the mean training image of each digit.
 `dictionary.h5` is a start for a dictionary of ten atoms on `breast_cancer.h5`: the first ten principal axes of the training set.
 `equilibrium_layer.h5` has random weights of a layer of 6 units on `diabetes.h5`, and the readout that fits its targets best.
 `packing_cotangent.h5` is a random cotangent for the positions of 128 discs.
+`pentagon.h5` holds the matrices of the semidefinite program for Lovasz's theta of a pentagon.
+`iris_petals.h5` comes from scikit-learn's copy of Fisher's iris data: histograms of the petal lengths of 50 Iris versicolor and 50
+Iris virginica, in bins of 0.5 cm without the empty ones, and the squared distances of their middles.
 Needs scikit-learn: `pip install scikit-learn`, then `python sample_inputs/make_data.py`.
 """
 
@@ -24,7 +27,7 @@ from typing import Any
 
 import h5py
 import numpy as np
-from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris, load_wine
 
 HERE = Path(__file__).parent
 SOURCES = {
@@ -37,6 +40,8 @@ SOURCES = {
     "A Multiple Scattering Field Theory Applied to Whole Blood, University of Washington (1970)",
     "digits": "E. Alpaydin, C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository (1998), "
     "doi 10.24432/C50P49",
+    "pentagon": "M. Grotschel, L. Lovasz, A. Schrijver, Relaxations of vertex packing, J. Comb. Theory B 40, 330 (1986)",
+    "iris_petals": "R. A. Fisher, The use of multiple measurements in taxonomic problems, Annals of Eugenics 7, 179 (1936)",
 }
 
 NILE = (
@@ -160,6 +165,34 @@ def packing_cotangent() -> None:
         position.attrs["long_name"] = "standard normal cotangent"
 
 
+def pentagon() -> None:
+    """theta = max sum of w_i x_i, [[1, x'], [x, X]] positive semi-definite, X_ii = x_i, X_ij = 0 along the edges of a pentagon."""
+    F = []
+    for i in range(5):
+        matrix = np.zeros((6, 6))
+        matrix[0, 1 + i] = matrix[1 + i, 0] = matrix[1 + i, 1 + i] = 1.0
+        F.append(matrix)
+    for i in range(5):
+        matrix, j = np.zeros((6, 6)), (i + 2) % 5
+        matrix[1 + i, 1 + j] = matrix[1 + j, 1 + i] = 1.0
+        F.append(matrix)
+    F0 = np.zeros((6, 6))
+    F0[0, 0] = 1.0
+    write("pentagon", {"F0": F0, "F": np.stack(F)})
+
+
+def iris_petals() -> None:
+    bunch = load_iris()
+    length = bunch.data[:, 2]
+    edges = np.arange(2.75, 7.26, 0.5)
+    middle = (edges[1:] + edges[:-1]) / 2
+    source, target = (np.histogram(length[bunch.target == species], edges)[0].astype(float) for species in (1, 2))
+    at, to = np.flatnonzero(source), np.flatnonzero(target)
+    arrays = {"source": source[at], "target": target[to], "C": (middle[at][:, None] - middle[to][None, :]) ** 2}
+    names = {"bin": [f"{middle[i]:.1f} cm" for i in at], "target_bin": [f"{middle[i]:.1f} cm" for i in to]}
+    write("iris_petals", arrays, names)
+
+
 if __name__ == "__main__":
     diabetes()
     wine()
@@ -170,3 +203,5 @@ if __name__ == "__main__":
     dictionary()
     equilibrium_layer()
     packing_cotangent()
+    pentagon()
+    iris_petals()

@@ -52,7 +52,8 @@ def test_a_sample_runs_and_every_derivative_has_a_finite_bound(results, name):
         assert case.products
         for product in case.products:
             assert np.isfinite(product.bound)
-            assert product.relative < 1e-8
+            nothing = product.norm == 0.0  # a vertex does not move with the costs: there is nothing to compare a bound with
+            assert product.bound < 1e-8 if nothing else product.relative < 1e-8
 
 
 def test_every_figure_is_drawn_and_shown(results, tmp_path):

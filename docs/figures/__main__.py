@@ -20,11 +20,12 @@ mpl.rcParams.update({"svg.hashsalt": "implicit", "font.size": 8, "svg.fonttype":
 sys.path.insert(0, str(Path(__file__).parent))
 import matplotlib.pyplot as plt  # noqa: E402
 import particles  # noqa: E402
+import programs  # noqa: E402
 import regression  # noqa: E402
 import roots  # noqa: E402
 
 DOCS = Path(__file__).resolve().parent.parent
-FAMILIES: tuple[ModuleType, ...] = (particles, regression, roots)
+FAMILIES: tuple[ModuleType, ...] = (particles, programs, regression, roots)
 
 
 def main(folder: Path, names: list[str], docs: Path = DOCS) -> None:

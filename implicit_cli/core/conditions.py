@@ -41,8 +41,8 @@ class Constraints(NamedTuple):
 
     equality: Function | None
     inequality: Function | None
-    nu: str = "nu"
-    lam: str = "lam"
+    nu: tuple[str, ...] = ("nu",)
+    lam: tuple[str, ...] = ("lam",)
 
 
 class Program(NamedTuple):
@@ -149,41 +149,54 @@ def fixed_point(T: Function, *, symmetric: bool = False) -> Condition:
 
 
 def kkt(
-    f: Function, equality: Function | None = None, inequality: Function | None = None, *, nu: str = "nu", lam: str = "lam"
+    f: Function,
+    equality: Function | None = None,
+    inequality: Function | None = None,
+    *,
+    nu: str | tuple[str, ...] = "nu",
+    lam: str | tuple[str, ...] = "lam",
 ) -> Condition:
     """Karush-Kuhn-Tucker conditions of: minimise f subject to `h = 0` and `g <= 0`.
 
         grad_x f + dh' nu + dg' lam = 0        h = 0        lam * g = 0
 
     x is a named tuple: its fields `nu` and `lam` hold the multipliers of the equalities h and the inequalities g, shaped like them,
-    and its other fields are the primal unknowns; f, h and g take `(x, theta, *data)` and use the primal fields only. A is singular
-    where constraints are redundant. The margin is the smallest over the inequalities of max(-g, lam): where it vanishes,
-    a constraint is weakly active and the solution has a kink. There A has a row of zeros; the natural map, with min(lam, -g) in
-    place of lam * g, tells the two branches apart.
+    and its other fields are the primal unknowns; f, h and g take `(x, theta, *data)` and use the primal fields only. Where `nu` or
+    `lam` is a tuple of names, of fields that stand next to each other, h or g returns a tuple of as many parts. A is singular where
+    constraints are redundant. The margin is the smallest over the inequalities of max(-g, lam): where it vanishes, a constraint is
+    weakly active and the solution has a kink. There A has a row of zeros; the natural map, with min(lam, -g) in place of lam * g,
+    tells the two branches apart.
     """
+    of_h, of_g = ((names,) if isinstance(names, str) else names for names in (nu, lam))
+
+    def multipliers(x: Any, names: tuple[str, ...]) -> Any:
+        return tuple(getattr(x, name) for name in names)
 
     def lagrangian(x: Any, theta: Any, *data: Any) -> jax.Array:
         total = jnp.asarray(f(x, theta, *data))
         if equality is not None:
-            total = total + _inner(getattr(x, nu), equality(x, theta, *data))
+            total = total + _inner(multipliers(x, of_h), equality(x, theta, *data))
         if inequality is not None:
-            total = total + _inner(getattr(x, lam), inequality(x, theta, *data))
+            total = total + _inner(multipliers(x, of_g), inequality(x, theta, *data))
         return total
+
+    def of_each(join: Function, x: Any, slope: Any) -> Any:
+        return slope._replace(**{name: jax.tree.map(join, getattr(x, name), getattr(slope, name)) for name in of_g})
 
     def F(x: Any, theta: Any, *data: Any) -> Any:
         slope = jax.grad(lagrangian)(x, theta, *data)  # along nu it is h, along lam it is g
         if inequality is None:
             return slope
-        return slope._replace(**{lam: jax.tree.map(jnp.multiply, getattr(x, lam), getattr(slope, lam))})
+        return of_each(jnp.multiply, x, slope)
 
     def natural(x: Any, theta: Any, *data: Any) -> Any:
         slope = jax.grad(lagrangian)(x, theta, *data)
-        return slope._replace(**{lam: jax.tree.map(lambda a, g: jnp.minimum(a, -g), getattr(x, lam), getattr(slope, lam))})
+        return of_each(lambda a, g: jnp.minimum(a, -g), x, slope)
 
     def margin(x: Any, theta: Any, *data: Any) -> jax.Array:
         assert inequality is not None
         slack = jnp.ravel(ravel_pytree(inequality(x, theta, *data))[0])
-        multiplier = ravel_pytree(getattr(x, lam))[0]
+        multiplier = ravel_pytree(multipliers(x, of_g))[0]
         return jnp.min(jnp.maximum(-slack, multiplier), initial=jnp.inf)
 
     return Condition(
@@ -193,7 +206,7 @@ def kkt(
         margin=None if inequality is None else margin,
         natural=None if inequality is None else natural,
         objective=f,
-        constraints=Constraints(equality, inequality, nu, lam),
+        constraints=Constraints(equality, inequality, of_h, of_g),
     )
 
 

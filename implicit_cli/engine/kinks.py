@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from implicit_cli.core.linear.base import rank_floor
 from implicit_cli.core.one_sided import kinks
 from implicit_cli.engine.passes import nothing
 from implicit_cli.engine.site import Site, columns
@@ -35,6 +36,9 @@ class Kink(NamedTuple):
 def look(site: Site, certificate: Certificate, *, converged: bool) -> Kink:
     """Kinks at the site, whose constants are the certificate's; a point that is no solution is not looked at."""
     reach = certificate.radius if np.isfinite(certificate.radius) else STEPS * certificate.step
+    if site.vectors.condition.natural is not None and "null mode" in site.degeneracy.undetermined:
+        # the row of A that vanishes on the kink counts as zero from here on
+        reach = max(reach, rank_floor(site.vectors.x.size) * site.A.spectrum.sigma_max)
     if not converged or not np.isfinite(reach):
         return Kink(reach, False, False, np.zeros(site.vectors.y.size, dtype=bool), False)
     near = min(reach, NEAR * float(np.linalg.norm(np.asarray(site.p.x))) or reach)

@@ -27,7 +27,7 @@ from implicit_cli.core.traceable import traced
 from implicit_cli.core.transforms import TRANSFORMS
 from implicit_cli.engine.bind import BoundProblem
 from implicit_cli.engine.given import Array
-from implicit_cli.errors import InputError, PluginError
+from implicit_cli.errors import InputError, PluginError, listing
 from implicit_cli.problem import Data, Derived, Output, Parameter, Unknown
 
 
@@ -260,8 +260,8 @@ class Vectors:
         if c.constraints is not None:
             nu, lam = c.constraints.nu, c.constraints.lam
             h, g = c.constraints.equality, c.constraints.inequality
-            primal = tuple(part for name, part in ranges.items() if name not in (nu, lam))
-            limits = Limits(flat(h) if h else None, flat(g) if g else None, primal, ranges.get(nu, (0, 0)), ranges.get(lam, (0, 0)))
+            primal = tuple(part for name, part in ranges.items() if name not in (*nu, *lam))
+            limits = Limits(flat(h) if h else None, flat(g) if g else None, primal, self._joined(nu), self._joined(lam))
         return Goal(
             self.system.F,
             f=self._scalar(c.objective) if c.objective else None,
@@ -277,6 +277,13 @@ class Vectors:
             stale=self._scalar(self.problem.stale) if self.derived else None,
             cones=c.program.cones if c.program else (),
         )
+
+    def _joined(self, names: Sequence[str]) -> tuple[int, int]:
+        """Where the multipliers of one kind of constraints begin and end in x."""
+        parts = [self.x.slices[name] for name in names if name in self.x.slices] or [slice(0, 0)]
+        if any(one.stop != other.start for one, other in pairwise(parts)):
+            raise PluginError(f"{type(self.problem).__name__} declares other unknowns between {listing(names)}, its multipliers")
+        return parts[0].start, parts[-1].stop
 
     # The problem against its own declaration
 

@@ -94,7 +94,7 @@ def _varied(file: h5py.File) -> Iterator[tuple[str, Array]]:
             values = node[()]
             differs = (values != values[:1]).any(axis=0)
             rows = values.reshape(len(values), -1)
-            if values.ndim > 1 and (rows == rows[:, :1]).all():  # one number fills it
+            if values.ndim > 1 and rows.size and (rows == rows[:, :1]).all():  # one number fills it
                 values, differs = rows[:, 0], differs.any()
             for index in np.argwhere(differs) if values.ndim > 1 else [()] * bool(differs):
                 where = ", ".join(labels(node, axis + 1)[entry] for axis, entry in enumerate(index))

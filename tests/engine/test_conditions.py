@@ -18,6 +18,7 @@ from implicit_cli.core import (
     proximal_gradient,
 )
 from implicit_cli.core.conic import conic, primal
+from implicit_cli.errors import PluginError
 from implicit_cli.problem import Output, Parameter, Problem, Unknown
 from implicit_cli.spec import load_spec
 from implicit_cli.status import Status
@@ -112,6 +113,35 @@ class Program(Problem):
     truth = SIMPLEX
 
 
+class TwoSided(Problem):
+    """min |x - t|^2 / 2, 0 <= x <= 0.6, each side with multipliers of its own."""
+
+    t = Parameter(shape=("n",))
+    x = Unknown(shape=("n",))
+    below = Unknown(shape=("n",))
+    above = Unknown(shape=("n",))
+
+    def condition(self):
+        return kkt(
+            lambda x, theta, data: jnp.sum((x.x - theta.t) ** 2) / 2,
+            inequality=lambda x, theta, data: (-x.x, x.x - 0.6),
+            lam=("below", "above"),
+        )
+
+    truth = np.diag([0.0, 1.0, 1.0, 0.0])
+
+
+class Apart(TwoSided):
+    """The same with an unknown between the multipliers."""
+
+    above = None
+    y = Unknown(shape=("n",))
+    above_too = Unknown(shape=("n",))
+
+    def condition(self):
+        return kkt(lambda x, theta, data: jnp.sum(x.x), inequality=lambda x, theta, data: (x.x, x.x), lam=("below", "above_too"))
+
+
 class Blocks(Problem):
     """x is drawn to zero by an l1 norm, y by a square."""
 
@@ -159,7 +189,9 @@ class Ball(Problem):
 EXTRA = {Program: "nu: [0.0]", Ball: "v: [1.0, 1.0, 1.0, 1.0, 1.0]"}
 
 
-@pytest.mark.parametrize("cls", [Lasso, Box, Mirror, Simplex, Weights, Squares, Program, Blocks, Ball], ids=lambda c: c.__name__)
+@pytest.mark.parametrize(
+    "cls", [Lasso, Box, Mirror, Simplex, Weights, Squares, Program, TwoSided, Blocks, Ball], ids=lambda c: c.__name__
+)
 def test_a_problem_of_this_kind(tmp_path, cls):
     path = tmp_path / "spec.yaml"
     initial = f"initial: {{{EXTRA[cls]}}}\n" if cls in EXTRA else ""
@@ -174,3 +206,10 @@ def test_a_problem_of_this_kind(tmp_path, cls):
     assert error.max() < 1e-9
     assert (error <= product.bound.total).all()
     assert "auto: " in dict(plan.rows)["solver"]
+
+
+def test_multipliers_stand_next_to_each_other(tmp_path):
+    path = tmp_path / "spec.yaml"
+    path.write_text(f"problem: here\nparameters: {{t: {T.tolist()}}}\n")
+    with pytest.raises(PluginError, match="declares other unknowns between 'above_too', 'below', its multipliers"):
+        engine.Vectors(engine.bind(load_spec(path), Apart))

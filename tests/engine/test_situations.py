@@ -309,6 +309,16 @@ def test_a_situation(run: Callable[[str, str], CaseResult], case: Case) -> None:
             assert result.status is Status.NOT_CONVERGED or not np.isfinite(product.bound.total).any()
 
 
+@pytest.mark.parametrize("t", [1 - 1e-14, 1 + 1e-13])
+def test_a_kink_beside_the_solution_is_one_where_A_is_singular_already(run: Callable[[str, str], CaseResult], t: float) -> None:
+    """The row of A that vanishes at t = 1 is below the tolerance for singular values: x is as good as on the kink."""
+    result = run("Wall", f"parameters: {{t: {t!r}}}\nsensitivity: {{one_sided: true, products: [{{jvp: {{up: {{t: 1}}}}}}]}}")
+    assert result.status is Status.NONDIFFERENTIABLE, result.message
+    found = {(product.kind, product.of): product.value for product in result.products}
+    assert np.isnan(found["jvp", "x"])
+    np.testing.assert_allclose([found["jvp_left", "x"], found["jvp_right", "x"]], [1.0, 0.0], atol=1e-9)
+
+
 def test_every_situation_is_nearly_provoked_too() -> None:
     assert set(PROVOKED) == set(NEARLY)
     statuses = {case.status for case in (*PROVOKED.values(), *NEARLY.values())}

@@ -210,6 +210,14 @@ def test_a_bound_that_does_not_hold_is_found(rough, key):
     assert violated(rough.changed(key, bound=1e-3)) == [key]
 
 
+def test_a_product_without_entries_claims_nothing(rough):
+    claim = claim_of(rough.result)
+    first = claim.products[0]
+    case, found = rough.verify(claim=dataclasses.replace(claim, products=(dataclasses.replace(first, value=first.value[..., :0]),)))
+    assert case.verdict is HOLDS
+    assert not found
+
+
 def test_without_a_bound_nothing_is_decided(rough):
     found = rough.changed(CHANGED[0], bound=np.nan)
     assert (found[CHANGED[0]].verdict, found[CHANGED[0]].note) == (NOT_DECIDED, "there is no bound")

@@ -119,7 +119,8 @@ def is_qp(goal: Goal, p: Point) -> bool:
     one, *others = ([np.asarray(part) for part in extractor(goal)(p._replace(x=x))] for x in at)
     for other in others:
         for a, b in zip(one, other, strict=True):
-            if not np.allclose(a, b, rtol=1e-9, atol=1e-9 * (1.0 + np.max(np.abs(a), initial=0.0))):
+            size = np.max(np.abs(a), initial=0.0)
+            if not np.isfinite(size) or not np.allclose(a, b, rtol=1e-9, atol=1e-9 * (1.0 + size)):
                 return False
     Q, free = one[0], _null_space(one[2])
     curvature = np.linalg.eigvalsh(free.T @ Q @ free)

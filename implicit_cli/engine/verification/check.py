@@ -70,7 +70,9 @@ def verify_case(
     p = vectors.refreshed(Point(vectors.x.join(claim.solution), vectors.start, vectors.data))
     residual = float(compiled_residual(vectors.goal)(p))
     products = [
-        one for one in claim.products if (not of or not one.of or one.of in of) and (not wrt or not one.wrt or one.wrt in wrt)
+        one
+        for one in claim.products
+        if one.value.size and (not of or not one.of or one.of in of) and (not wrt or not one.wrt or one.wrt in wrt)
     ]
     nan = float("nan")
     if not (np.isfinite(residual) and bool(jnp.all(jnp.isfinite(p.x)))):

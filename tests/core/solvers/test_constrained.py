@@ -165,6 +165,7 @@ def parts(f, h=None, g=None, m=0):
         (False, parts(lambda x, d: jnp.sum(jnp.where(jnp.abs(x.x) < 1.0, x.x**2, 2.0 * jnp.abs(x.x) - 1.0)))),  # Huber
         (False, parts(lambda x, d: x.x @ x.x, lambda x, d: x.x[:1] ** 2 - 1.0)),
         (False, parts(lambda x, d: x.x @ x.x, None, lambda x, d: jnp.exp(x.x) - 1.0, 2)),
+        (False, parts(lambda x, d: x.x @ x.x, None, lambda x, d: jnp.nan * x.x, 2)),
         (False, Goal(lambda x, theta, data: x)),
     ],
 )
