@@ -22,6 +22,15 @@ PART = re.compile(r"(<!-- generated: (?P<name>[^\n]*?) -->\n).*?(<!-- end of gen
 EXAMPLES = {
     "problem": "problem: packing",
     "options": "options: {particle: 64, box: follows}",
+    "formulas": "formulas: {parameters: {a: []}, unknowns: {x: []}, minimise: (x - a)**2 + exp(x)}",
+    "formulas.unknowns": "formulas: {unknowns: {x: [n], y: {initial: 1.0, unit: m}}, minimise: y**2 + sum(x**2)}",
+    "formulas.parameters": "formulas: {parameters: {p: {bounds: [0, null]}}, unknowns: {x: []}, equations: {x: x**3 - p}}",
+    "formulas.data": "formulas: {data: {A: [row, n], i: {shape: [m], dtype: int}}, unknowns: {x: [n]}, minimise: sum(A[i] @ x)}",
+    "formulas.minimise": "formulas: {parameters: {k: []}, unknowns: {x: [n]}, minimise: k * sum(x**2) - sum(x)}",
+    "formulas.subject_to": "formulas: {unknowns: {x: [n]}, minimise: x @ x, subject_to: {total: sum(x) == 1}}",
+    "formulas.equations": "formulas: {parameters: {e: [], M: []}, unknowns: {E: []}, equations: {E: E - e * sin(E) == M}}",
+    "formulas.fixed_point": "formulas: {parameters: {a: []}, unknowns: {x: []}, fixed_point: {x: cos(a * x)}}",
+    "formulas.outputs": "formulas: {unknowns: {x: [n]}, minimise: x @ x, outputs: {s: sum(x), y: {formula: 2 * x, shape: [n]}}}",
     "seed": "seed: 7",
     "structure": "structure: {lattice: fcc, a: 3.615, repeat: [4, 4, 4], species: [Cu]}",
     "structure.file": "structure: {file: silicon.cif}",
@@ -122,6 +131,7 @@ EXAMPLES = {
 
 SECTIONS = {
     "": "",
+    "formulas": "FormulasSpec",
     "structure": "StructureSpec",
     "structure.random": "RandomSpec",
     "solver": "SolverSpec",
@@ -258,6 +268,8 @@ def kind_of(entry: dict[str, Any]) -> str:
                 "Hessian": "`{hessian: ...}`",
                 "StructureSpec": "mapping, or a file name alone",
                 "RandomSpec": "mapping",
+                "FormulasSpec": "mapping",
+                **dict.fromkeys(("DataQuantity", "ParameterQuantity", "UnknownQuantity", "WrittenQuantity"), "mapping"),
                 "OuterSpec": "mapping",
                 "SweepSpec": "mapping",
                 "Axis": "axis",

@@ -33,6 +33,7 @@ class Svm(Problem):
     mapping = Option(
         "projected_gradient", choices=("projected_gradient", "mirror_descent", "block"), doc="fixed point that is differentiated"
     )
+    norm = Option(0.0, minimum=0.0, doc="largest singular value of X, or more; 0: |X|_F, which makes short steps")
 
     X = Data(shape=("sample", "feature"), doc="features of the training samples")
     y = Data(shape=("sample",), dtype="int", doc="class of each training sample, counted from 0")
@@ -78,8 +79,8 @@ transforms: {penalty: log}          # the paper's theta = exp(lambda)
         return jnp.min(jax.vmap(projections.simplex.margin)(v.x))
 
     def step(self, theta: Any, data: Any) -> Array:
-        # |X|_F^2 / penalty bounds the largest eigenvalue of the Hessian, X X' / penalty for each class
-        return theta.penalty / jnp.sum(data.X**2)
+        # |X|_2^2 / penalty is the largest eigenvalue of the Hessian, X X' / penalty for each class
+        return theta.penalty / (self.norm**2 if self.norm else jnp.sum(data.X**2))
 
     def steps(self, theta: Any, data: Any) -> Array:
         """The same for the block of each sample, whose part of the Hessian is |x_i|^2 / penalty (sample, 1)."""

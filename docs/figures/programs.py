@@ -153,4 +153,18 @@ def transport(file: h5py.File) -> Any:
     return figure
 
 
-FIGURES = (qp, linear_program, socp, sdp, nlp, transport)
+def expression(file: h5py.File) -> Any:
+    """Elasticities of demand, as numbers on their sizes."""
+    names, amount = list(file["good"].asstr()[()]), file["solution/amount"][0]
+    elasticity = file["sensitivity/amount/price"][0] / amount[:, None]
+    figure, axis = plt.subplots(figsize=(4.6, 3.0), layout="constrained")
+    axis.imshow(np.abs(elasticity), cmap="Greys", vmin=0.0, vmax=1.8 * np.abs(elasticity).max(), aspect="auto")
+    for i, j in np.ndindex(*elasticity.shape):
+        axis.annotate(f"{elasticity[i, j]:+.3f}", (j, i), ha="center", va="center")
+    axis.set_xticks(range(len(names)), names)
+    axis.set_yticks(range(len(names)), names)
+    axis.set(xlabel="price of", ylabel="amount of", title="d log amount / d log price")
+    return figure
+
+
+FIGURES = (expression, qp, linear_program, socp, sdp, nlp, transport)

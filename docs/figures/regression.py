@@ -19,6 +19,19 @@ def texts(file: h5py.File, axis: str) -> list[str]:
     return list(file[axis].asstr()[()])
 
 
+def ridge(file: h5py.File) -> Any:
+    """Derivatives of all weights by all penalties, as numbers on their sizes."""
+    names, slope = texts(file, "feature"), file["sensitivity/w/penalty"][0]
+    figure, axis = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
+    axis.imshow(np.abs(slope), cmap="Greys", vmin=0.0, vmax=1.6 * np.abs(slope).max(), aspect="auto")
+    for i, j in np.ndindex(*slope.shape):
+        axis.annotate(f"{slope[i, j]:.1f}", (j, i), ha="center", va="center", fontsize=7)
+    axis.set_xticks(range(len(names)), names)
+    axis.set_yticks(range(len(names)), names)
+    axis.set(xlabel="penalty of", ylabel="weight of")
+    return figure
+
+
 def lasso(file: h5py.File) -> Any:
     """The path of the weights, each solution with its tangent, and the losses."""
     penalty, w, slope = (file[name][()] for name in ("cases/parameters/penalty", "solution/w", "sensitivity/w/penalty"))
@@ -202,4 +215,4 @@ def _tangents(axis: Any, at: Any, value: Any, rate: Any) -> None:
     axis.plot(np.add.outer(at, reach).ravel(), (value[:, None] + np.outer(rate, reach)).ravel(), "-", color="black", linewidth=0.8)
 
 
-FIGURES = (lasso, elastic_net, group_lasso, nnls, logistic, multinomial, kernel_ridge, svm)
+FIGURES = (ridge, lasso, elastic_net, group_lasso, nnls, logistic, multinomial, kernel_ridge, svm)

@@ -165,4 +165,22 @@ def matrix_factorisation(file: h5py.File) -> Any:
     return figure
 
 
-FIGURES = (equilibrium_layer, reaction_network, power_flow, boundary_value, distillation, dictionary, matrix_factorisation)
+def kepler(file: h5py.File) -> Any:
+    """Each orbit with its body, and where a little more mean anomaly takes it."""
+    e, E = file["cases/parameters/eccentricity"][0], file["solution/E"][0]
+    slope = np.diag(file["sensitivity/E/mean_anomaly"][0])
+    figure, axis = plt.subplots(figsize=(5.6, 4.4), layout="constrained")
+    round_trip = np.linspace(0.0, 2 * np.pi, 361)
+    for name, k, style, marker in zip(file["orbit"].asstr()[()], range(len(e)), ("-", "--", ":"), "os^", strict=True):
+        flat = np.sqrt(1 - e[k] ** 2)
+        axis.plot(np.cos(round_trip) - e[k], flat * np.sin(round_trip), style, **INK)
+        place, way = (np.cos(E[k]) - e[k], flat * np.sin(E[k])), 0.1 * slope[k] * np.array([-np.sin(E[k]), flat * np.cos(E[k])])
+        axis.plot(*place, marker, label=name, markerfacecolor="none", **(DOTS | {"markersize": 6}))
+        axis.quiver(*place, *way, angles="xy", scale_units="xy", scale=1.0, width=0.005)
+    axis.plot(0.0, 0.0, "+", **(DOTS | {"markersize": 9}))
+    axis.set(aspect="equal", xlabel="x / a", ylabel="y / a")
+    axis.legend(frameon=False, loc="lower left")
+    return figure
+
+
+FIGURES = (kepler, equilibrium_layer, reaction_network, power_flow, boundary_value, distillation, dictionary, matrix_factorisation)

@@ -22,6 +22,8 @@ PROBES = 4
 """Random vectors that measure norms and rounding."""
 ROUNDING = 4.0
 """Roundings of each operand, of which one is measured."""
+WIDTH = 64
+"""Columns of I at once."""
 WORD = 32
 """Random signs that one random number gives."""
 
@@ -75,14 +77,34 @@ def of_g(system: System, p: Point, e: Vector, unit: Matrix) -> tuple[Vector, Vec
         return system.g(q.x + jnp.where(which == 1, e, jnp.zeros_like(e)), q.theta, q.data)
 
     found = _each(g, PROBES + 2)
-    rows, _ = system.g_cotangent(p._replace(x=p.x + e), jnp.eye(found.shape[1], dtype=found.dtype))
     along = system.g_tangent(p, unit, jnp.zeros((p.theta.size, unit.shape[1]), p.theta.dtype))
     return (
         found[1] - found[0],
         ROUNDING * jnp.max(jnp.abs(found[2:] - found[:1]), axis=0),
-        jnp.linalg.norm(rows, axis=0),
+        row_lengths(system, p._replace(x=p.x + e), found.shape[1]),
         jnp.max(jnp.abs(along), axis=1, initial=0.0),
     )
+
+
+def row_lengths(system: System, p: Point, m: int) -> Vector:
+    """|g_x| row by row (m,): from products with columns of I, on the side that has fewer, so many at a time."""
+    d = p.x.size
+    if m <= WIDTH:
+        return jnp.linalg.norm(system.g_cotangent(p, jnp.eye(m, dtype=p.x.dtype))[0], axis=0)
+
+    def columns(begin: Any, size: int) -> Matrix:
+        return (jnp.arange(size)[:, None] == begin + jnp.arange(WIDTH)[None, :]).astype(p.x.dtype)
+
+    if m <= d:
+        starts = jnp.arange(0, m, WIDTH)
+        found = jax.lax.map(lambda begin: jnp.linalg.norm(system.g_cotangent(p, columns(begin, m))[0], axis=0), starts)
+        return found.ravel()[:m]
+    still = jnp.zeros((p.theta.size, WIDTH), p.theta.dtype)
+
+    def added(begin: Any, squares: Vector) -> Vector:
+        return squares + jnp.sum(system.g_tangent(p, columns(WIDTH * begin, d), still) ** 2, axis=1)
+
+    return jnp.sqrt(jax.lax.fori_loop(0, -(-d // WIDTH), added, jnp.zeros(m, p.x.dtype)))
 
 
 def rounding_of(

@@ -103,6 +103,7 @@ def make_plan(loaded: LoadedSpec, vectors: Vectors) -> Plan:
             definite=vectors.condition.definite,
             pattern=find(*vectors.arguments(guess)) if find is not None else None,
             gauges=has_gauges,
+            holds=vectors.condition.prox is not None or vectors.condition.mirror is not None,
             right_hand_sides=max(1, 2 * (forward + adjoint)),  # as many again for the certificate
             device=next(iter(vectors.start.devices())).platform,
             **linear_spec.model_dump(),

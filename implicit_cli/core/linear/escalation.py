@@ -13,6 +13,7 @@ import numpy as np
 
 from implicit_cli.core.linear.base import Matrix, Method, Solved, Spectrum, Unsuitable
 from implicit_cli.core.linear.dense import DenseSolver
+from implicit_cli.core.linear.held import HeldSolver
 from implicit_cli.core.linear.sparse import SparseSolver
 from implicit_cli.status import Status
 
@@ -89,7 +90,7 @@ class Chain:
 
     def inverse(self, b: Matrix, *, transpose: bool = False) -> Matrix:
         """By the method in charge if that is a factorisation, else as `solve`, with NaN for columns that it fails on."""
-        if isinstance(self._last, (DenseSolver, SparseSolver)):
+        if isinstance(self._last, (DenseSolver, HeldSolver, SparseSolver)):
             return self._last.inverse(b, transpose=transpose)
         solved = self.solve(b, transpose=transpose)
         return jnp.where(jnp.asarray(solved.status == Status.OK)[None], solved.value, jnp.nan)

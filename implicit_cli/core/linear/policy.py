@@ -19,6 +19,7 @@ from implicit_cli.core.linear.base import Matrix, Method, Operator
 from implicit_cli.core.linear.condensed import Condensed
 from implicit_cli.core.linear.dense import DenseSolver
 from implicit_cli.core.linear.escalation import Chain
+from implicit_cli.core.linear.held import HeldSolver
 from implicit_cli.core.linear.krylov import KrylovSolver
 from implicit_cli.core.linear.precondition import block_jacobi
 from implicit_cli.core.linear.refined import Refined
@@ -28,6 +29,8 @@ from implicit_cli.core.linear.sparse import SparseSolver, cholesky_installed
 DENSE = ("lu", "cholesky", "qr", "svd")
 SPARSE = ("sparse_lu", "sparse_cholesky")
 KRYLOV = ("cg", "minres", "gmres", "bicgstab", "lsmr")
+HELD = "lu_of_free"
+"""LU of the unknowns that a projection or proximal operator leaves free; `auto` takes it, nobody can ask for it."""
 METHODS = ("auto", *DENSE, *SPARSE, *KRYLOV)
 SYMMETRIC_ONLY = ("cholesky", "sparse_cholesky", "cg", "minres")
 
@@ -62,7 +65,7 @@ class LinearPlan(NamedTuple):
     @property
     def computes_spectrum(self) -> bool:
         """sigma_min and kappa come from a factorisation."""
-        return self.method not in KRYLOV
+        return self.method not in (*KRYLOV, HELD)
 
     def bytes(self, d: int) -> int:
         """Memory for A and its factor, roughly."""
@@ -81,6 +84,7 @@ def choose(
     definite: bool = False,
     pattern: tuple[Any, Any] | None = None,
     gauges: bool = False,
+    holds: bool = False,
     right_hand_sides: int = 1,
     device: str = "cpu",
     ridge: float = 0.0,
@@ -90,7 +94,8 @@ def choose(
 ) -> LinearPlan:
     """Pick for a d x d system with that many right-hand sides.
 
-    `pattern` are the rows and columns of a sparse A, here or at a representative point; `gauges`: null vectors are known.
+    `pattern` are the rows and columns of a sparse A, here or at a representative point; `gauges`: null vectors are known; `holds`:
+    F comes from an operator that may hold many unknowns where they are.
     Raises ValueError where a named method does not go with the system.
     """
     filled = 0
@@ -101,7 +106,7 @@ def choose(
         found = assembly.make_pattern(*pattern, d)
         method, reason, filled = _with_pattern(found, symmetric, definite, right_hand_sides)
     else:
-        method, reason = _without_pattern(d, symmetric, gauges, right_hand_sides, device)
+        method, reason = _without_pattern(d, symmetric, gauges, holds, right_hand_sides, device)
     then = _next(method, d, symmetric=symmetric, pattern=pattern is not None, gauges=gauges) if escalate else ()
     if then:
         reason += f"; if that fails, {', then '.join(_title(name, symmetric) for name in then)}"
@@ -136,11 +141,13 @@ def _title(method: str, symmetric: bool) -> str:
     return f"dense {method}" if method in DENSE else method
 
 
-def _without_pattern(d: int, symmetric: bool, gauges: bool, right_hand_sides: int, device: str) -> tuple[str, str]:
+def _without_pattern(d: int, symmetric: bool, gauges: bool, holds: bool, right_hand_sides: int, device: str) -> tuple[str, str]:
     limit = DENSE_LIMIT["gpu" if device != "cpu" else "cpu"]
     dense = _title("auto", symmetric)
     if d <= limit:
         return "auto", f"{dense}: d = {d} is at most {limit}"
+    if holds and not gauges:
+        return HELD, f"LU of the unknowns that are free: d = {d} is above {limit}, and others may be held where they are"
     if _fits(d) and gauges and not symmetric:
         return "auto", f"{dense}: gauges of a non-symmetric dF/dx need a factorisation"
     if _fits(d) and ITERATIONS * right_hand_sides >= 2 * d:
@@ -194,6 +201,8 @@ def _next(method: str, d: int, *, symmetric: bool, pattern: bool, gauges: bool) 
             return ("minres", *direct, *last)
         case "gmres":
             return (*direct, *(last or ("bicgstab", "lsmr")))
+        case _ if method == HELD:
+            return ("gmres", *last)
         case _:
             return (*direct, *last)
 
@@ -223,6 +232,8 @@ def prepare(
         if name in ("auto", *DENSE):
             A = assemble if assemble is not None else assembly.dense(operator)
             return DenseSolver(A, operator, gauges, method=name, tol=plan.tol)
+        if name == HELD:
+            return HeldSolver(operator, tol=plan.tol)
         if name in SPARSE:
             return SparseSolver(sparse(), operator, gauges, method=name, tol=plan.tol)
         pattern = operator.pattern
