@@ -161,7 +161,7 @@ def peer(data: Path, solver: str, way: str) -> Callable[[], tuple[float, float]]
         case _:
             rows = jaxopt.projection.projection_simplex
             method = jaxopt.BlockCoordinateDescent(
-                jaxopt.objective.multiclass_linear_svm_dual, lambda row, _, scale: rows(row), **options
+                jaxopt.objective.multiclass_linear_svm_dual, lambda row, *_: rows(row), **options
             )
 
     def loss(log_penalty: Any, data: Any, held_out: Any) -> Any:

@@ -25,7 +25,7 @@ EXAMPLES = {
     "formulas": "formulas: {parameters: {a: []}, unknowns: {x: []}, minimise: (x - a)**2 + exp(x)}",
     "formulas.unknowns": "formulas: {unknowns: {x: [n], y: {initial: 1.0, unit: m}}, minimise: y**2 + sum(x**2)}",
     "formulas.parameters": "formulas: {parameters: {p: {bounds: [0, null]}}, unknowns: {x: []}, equations: {x: x**3 - p}}",
-    "formulas.data": "formulas: {data: {A: [row, n], i: {shape: [m], dtype: int}}, unknowns: {x: [n]}, minimise: sum(A[i] @ x)}",
+    "formulas.data": "formulas: {data: {A: [row, n], i: {shape: [m], dtype: int}}, unknowns: {x: [n]}, minimise: 'sum(A[i] @ x)'}",
     "formulas.minimise": "formulas: {parameters: {k: []}, unknowns: {x: [n]}, minimise: k * sum(x**2) - sum(x)}",
     "formulas.subject_to": "formulas: {unknowns: {x: [n]}, minimise: x @ x, subject_to: {total: sum(x) == 1}}",
     "formulas.equations": "formulas: {parameters: {e: [], M: []}, unknowns: {E: []}, equations: {E: E - e * sin(E) == M}}",

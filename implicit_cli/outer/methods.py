@@ -11,20 +11,23 @@ from itertools import count
 import numpy as np
 
 from implicit_cli.outer.loop import Run, Stop
-from implicit_cli.outer.records import FloatArray
+from implicit_cli.outer.records import FloatArray, projected
 
 HALVINGS = 5
 """Times that a step with a failed inner solve is halved."""
 PAIRS = 10
 """Differences of gradients that L-BFGS-B remembers."""
+STEPS, STILL, STEEP = 3, 1e-10, 0.5
+"""After so many steps that lower the objective by no more than this, relatively, and the gradient not to this, there is a kink."""
 
 
 def lbfgs(run: Run) -> None:
     """L-BFGS-B, a quasi-Newton method with a line search, by SciPy; its own tests are switched off.
 
     Where its line search finds no lower value it starts again with an empty memory, along the gradient; where that is in vain too,
-    the run ends. A failed trial looks to it as a hill on the far side of the valley: as high above the last step as
-    that falls towards the trial to first order, and as steep, so that the line search turns back to about a seventh of the way.
+    or the objective stands still on a slope, the run ends. A failed trial looks to it as a hill on the far side of the valley: as
+    high above the last step as that falls towards the trial to first order, and as steep, so that the line search turns back to
+    about a seventh of the way.
 
     Source: Zhu, Byrd, Lu and Nocedal, "L-BFGS-B", ACM Trans. Math. Softw. 23(4), 1997.
     """
@@ -39,12 +42,20 @@ def lbfgs(run: Run) -> None:
         slope = settings.sign * here.gradient
         return run.value(here) + abs(float(slope @ (point - here.point))), -slope
 
+    def taken(point: FloatArray) -> None:
+        run.take(point)
+        before, now = (run.evaluations[run.steps[max(len(run.steps) - 1 - back, 0)]] for back in (STEPS, 0))
+        still = run.value(before) - run.value(now) <= STILL * abs(run.value(now))
+        if len(run.steps) > STEPS and still and projected(now, settings) >= STEEP * projected(before, settings):
+            slope = projected(now, settings)
+            raise Stop(f"the objective stands still, and its projected gradient, {slope:.1e}, does not: it has a kink")
+
     limit = 100 * (settings.max_steps + 1)
     options = {"maxiter": limit, "maxfun": 100 * limit, "ftol": 0.0, "gtol": 0.0, "maxcor": PAIRS}
     bounds = np.stack([settings.low, settings.high], axis=1)
     while True:
         steps = len(run.steps)
-        minimize(objective, run.here.point, jac=True, method="L-BFGS-B", bounds=bounds, callback=run.take, options=options)
+        minimize(objective, run.here.point, jac=True, method="L-BFGS-B", bounds=bounds, callback=taken, options=options)
         if len(run.steps) == steps:
             raise Stop(
                 "the line search found no lower value: rounding hides what is left, the objective is rough, or its solves fail"

@@ -97,6 +97,16 @@ def test_rosenbrock_needs_few_steps_of_lbfgs():
     assert len(found.evaluations) < 60
 
 
+def test_a_kink_of_the_objective_ends_the_run_and_is_told():
+    """|x_0 - 0.3| + x_1^2: at the minimum the slope by x_0 jumps from -1 to 1, and is never small."""
+    f = Function(lambda x: abs(x[0] - 0.3) + x[1] ** 2 + 5, lambda x: np.array([np.sign(x[0] - 0.3), 2 * x[1]]))
+    found = minimise(f, settings(start=(1.0, 1.0)))
+    assert not found.converged
+    assert "it has a kink" in found.reason or "the line search found no lower value" in found.reason
+    np.testing.assert_allclose(found.best.point, [0.3, 0.0], atol=1e-4)
+    assert len(found.evaluations) < 150
+
+
 def test_gradient_descent_is_its_formula():
     found = minimise(quadratic(), settings("gradient_descent", max_steps=7, step=0.2, decay=0.5, momentum=0.6))
     x, v = np.array([2.0, 2.0, -3.0]), 0.0

@@ -37,19 +37,19 @@ problem:
 
 problem: p
 solvr: lbfgs
-! s.yaml:2:1: solvr: unknown key, allowed: 'data', 'initial', 'labels', 'options', 'outer', 'parameters', 'precision', 'problem', 'refine', 'seed', 'sensitivity', 'solver', 'structure', 'sweep', 'transforms'; did you mean 'solver'?
+! s.yaml:2:1: solvr: unknown key, allowed: 'data', 'formulas', 'initial', 'labels', 'options', 'outer', 'parameters', 'precision', 'problem', 'refine', 'seed', 'sensitivity', 'solver', 'structure', 'sweep', 'transforms'; did you mean 'solver'?
 
 problem: p
 tol: 1e-3
-! s.yaml:2:1: tol: unknown key, allowed: 'data', 'initial', 'labels', 'options', 'outer', 'parameters', 'precision', 'problem', 'refine', 'seed', 'sensitivity', 'solver', 'structure', 'sweep', 'transforms'; it belongs under solver or sensitivity.linear_solver or outer
+! s.yaml:2:1: tol: unknown key, allowed: 'data', 'formulas', 'initial', 'labels', 'options', 'outer', 'parameters', 'precision', 'problem', 'refine', 'seed', 'sensitivity', 'solver', 'structure', 'sweep', 'transforms'; it belongs under solver or sensitivity.linear_solver or outer
 
 problem: p
 accuracy: 1e-3
-! s.yaml:2:1: accuracy: unknown key, allowed: 'data', 'initial', 'labels', 'options', 'outer', 'parameters', 'precision', 'problem', 'refine', 'seed', 'sensitivity', 'solver', 'structure', 'sweep', 'transforms'; it belongs under sensitivity
+! s.yaml:2:1: accuracy: unknown key, allowed: 'data', 'formulas', 'initial', 'labels', 'options', 'outer', 'parameters', 'precision', 'problem', 'refine', 'seed', 'sensitivity', 'solver', 'structure', 'sweep', 'transforms'; it belongs under sensitivity
 
 problem: p
 swep: {}
-! s.yaml:2:1: swep: unknown key, allowed: 'data', 'initial', 'labels', 'options', 'outer', 'parameters', 'precision', 'problem', 'refine', 'seed', 'sensitivity', 'solver', 'structure', 'sweep', 'transforms'; did you mean 'sweep'?
+! s.yaml:2:1: swep: unknown key, allowed: 'data', 'formulas', 'initial', 'labels', 'options', 'outer', 'parameters', 'precision', 'problem', 'refine', 'seed', 'sensitivity', 'solver', 'structure', 'sweep', 'transforms'; did you mean 'sweep'?
 
 problem: p
 sweep: {}
@@ -394,11 +394,11 @@ foo: 1
 ! s.yaml:1:15: solver.tol: found -1, allowed: above 0
 ! s.yaml:1:27: solver.polish: found 'yes', allowed: true or false; did you mean true?
 ! s.yaml:2:7: seed: found 'x', allowed: an integer
-! s.yaml:3:1: foo: unknown key, allowed: 'data', 'initial', 'labels', 'options', 'outer', 'parameters', 'precision', 'problem', 'refine', 'seed', 'sensitivity', 'solver', 'structure', 'sweep', 'transforms'
+! s.yaml:3:1: foo: unknown key, allowed: 'data', 'formulas', 'initial', 'labels', 'options', 'outer', 'parameters', 'precision', 'problem', 'refine', 'seed', 'sensitivity', 'solver', 'structure', 'sweep', 'transforms'
 
 problem: p
 "a\nb": 1
-! s.yaml:2:1: a\nb: unknown key, allowed: 'data', 'initial', 'labels', 'options', 'outer', 'parameters', 'precision', 'problem', 'refine', 'seed', 'sensitivity', 'solver', 'structure', 'sweep', 'transforms'
+! s.yaml:2:1: a\nb: unknown key, allowed: 'data', 'formulas', 'initial', 'labels', 'options', 'outer', 'parameters', 'precision', 'problem', 'refine', 'seed', 'sensitivity', 'solver', 'structure', 'sweep', 'transforms'
 
 problem: p
 sensitivity: {of: null, wrt: [a, 2, a]}
@@ -458,7 +458,7 @@ def test_all_faults_of_a_spec_are_told_together_in_the_order_of_the_text_and_tho
     text = "seed: x\nproblem: p\nfoo: 1\nsolver:\n  tol: -1\nparameters: {a: {value: [1, b], unti: K}}\n"
     assert faults(text, "sensitivity.mode=sideways") == [
         "s.yaml:1:7: seed: found 'x', allowed: an integer",
-        "s.yaml:3:1: foo: unknown key, allowed: 'data', 'initial', 'labels', 'options', 'outer', 'parameters', 'precision', 'problem', 'refine', 'seed', 'sensitivity', 'solver', 'structure', 'sweep', 'transforms'",
+        "s.yaml:3:1: foo: unknown key, allowed: 'data', 'formulas', 'initial', 'labels', 'options', 'outer', 'parameters', 'precision', 'problem', 'refine', 'seed', 'sensitivity', 'solver', 'structure', 'sweep', 'transforms'",
         "s.yaml:5:8: solver.tol: found -1, allowed: above 0",
         "s.yaml:6:17: parameters.a: 'unit' is missing, allowed: {value: ..., unit: ...}",
         "s.yaml:6:29: parameters.a.value.1: found 'b', allowed: a number or a list of numbers",
@@ -519,6 +519,7 @@ def test_the_shortest_spec_has_the_defaults(load):
     assert model.model_dump() == {
         "problem": "p",
         "options": {},
+        "formulas": None,
         "seed": 0,
         "structure": None,
         "data": {},

@@ -16,7 +16,7 @@ from implicit_cli.spec.source import Tree
 
 SOLVERS = ", ".join(map(repr, sorted(get_args(Solver))))
 TOP = (
-    "'data', 'initial', 'labels', 'options', 'outer', 'parameters', 'precision', 'problem', 'refine', "
+    "'data', 'formulas', 'initial', 'labels', 'options', 'outer', 'parameters', 'precision', 'problem', 'refine', "
     "'seed', 'sensitivity', 'solver', 'structure', 'sweep', 'transforms'"
 )
 SPEC = """\
