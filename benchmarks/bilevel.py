@@ -1,11 +1,11 @@
 """Hypergradients of the multiclass SVM (Blondel et al. 2022, section 4.1) beside unrolling and JAXopt: time, memory, error.
 
-    python benchmarks/bilevel.py [--features 100 1000 10000] [--repeats 3]
+    python benchmarks/bilevel.py [--features 100 1000 10000] [--repeats 3] [--search]
 
 700 samples for training, 200 held out, 5 classes. One hypergradient is d(validation loss)/d(log penalty) from a cold start: the
 inner problem is solved, and differentiated. Peers take the paper's numbers of steps. Each measurement runs in a process of its own:
 the first call compiles, the median of the others is the time, and the memory is the largest growth of the process during a warm
-call. Then `implicit optimize` takes 150 outer steps. Writes benchmarks/results/bilevel.json; docs/explanation/bilevel.md tells it.
+call. With --search also `implicit optimize`. Writes benchmarks/results/bilevel.json; docs/explanation/bilevel.md tells it.
 """
 
 from __future__ import annotations
@@ -258,6 +258,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--features", type=int, nargs="+", default=[100, 1000, 10000])
     options.add_argument("--repeats", type=int, default=3)
+    options.add_argument("--search", action="store_true", help="also run implicit optimize with 150 outer steps")
     options.add_argument("--limit", type=float, default=900.0, help="seconds after which a measurement is given up")
     options.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     given = options.parse_args()
@@ -269,9 +270,11 @@ def main() -> None:
         for features in given.features:
             data = make_data(Path(folder), features)
             truth, doubt = differences(data)
-            table: dict[str, Any] = {"differences": truth, "doubt": doubt, "search": search(data)}
+            table: dict[str, Any] = {"differences": truth, "doubt": doubt}
             print(f"\n{features} features: {truth:.8f} by differences, good to {doubt:.0e}", flush=True)
-            print(f"search: {table['search']}", flush=True)
+            if given.search:
+                table["search"] = search(data)
+                print(f"search: {table['search']}", flush=True)
             for solver in STEPS:
                 for way in ("ours", "implicit", "forward", "reverse"):
                     found = measure(data, solver, way, given.repeats, given.limit)

@@ -52,7 +52,8 @@ def spec(data: Path) -> str:
     names = ", ".join(f"{name}: '{data.name}:/{name}'" for name in ("X", "y", "X_validation", "y_validation"))
     return (
         f"problem: distillation\ndata: {{{names}}}\nparameters: {{image: '{data.name}:/start', penalty: {PENALTY}}}\n"
-        "sensitivity: {of: [loss], wrt: [image]}\nouter: {objective: loss, parameters: [image], tol: 1e-5}\n"
+        "sensitivity: {of: [loss], wrt: [image]}\n"
+        "outer: {objective: loss, parameters: [image], validation: validation_loss, patience: 5}\n"
     )
 
 

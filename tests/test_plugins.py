@@ -145,7 +145,7 @@ def test_an_unknown_name_gets_the_nearest(install: Install):
     install("acme-one", {"spring": "acme_springs:Spring"}, acme_springs=SPRING)
     message = refusal("sprint", kind=InputError)
     assert message.startswith("no problem 'sprint' is installed, allowed: ")
-    assert "'spring', 'stillinger_weber', 'tersoff' or a file './file.py:Class'" in message
+    assert "'spring', 'stillinger_weber', 'svm', 'tersoff', 'transport' or a file './file.py:Class'" in message
     assert message.endswith("; did you mean 'spring'?")
 
 

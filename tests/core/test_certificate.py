@@ -9,6 +9,7 @@ from implicit_cli.core.certificate import Certifier
 from implicit_cli.core.implicit import Point, System, adjoint, forward
 from implicit_cli.core.linear import choose, prepare
 from implicit_cli.core.linear.base import Operator
+from implicit_cli.core.measured import row_lengths
 from implicit_cli.core.nearby import lengths
 from implicit_cli.problem import Constants
 
@@ -219,3 +220,12 @@ def test_a_column_whose_terms_cancel_is_no_measure_for_others(where):
 
 def test_a_length_that_overflows_is_infinite_and_no_warning():
     np.testing.assert_array_equal(lengths(np.array([[1e200, 3.0], [0.0, 4.0]])), [np.inf, 5.0])
+
+
+@pytest.mark.parametrize(("m", "d"), [(5, 300), (130, 200), (300, 70), (300, 130)])
+def test_lengths_of_the_rows_of_g_x_are_found_from_either_side(m, d):
+    """Many outputs of few unknowns, and few of many: A of (50,000, 3,500) would not fit."""
+    rng = np.random.default_rng(m + d)
+    G, p = jnp.asarray(rng.normal(size=(m, d))), Point(jnp.zeros(d), jnp.zeros(2), ())
+    system = System(lambda x, theta, data: x, lambda x, theta, data: G @ x)
+    np.testing.assert_allclose(row_lengths(system, p, m), np.linalg.norm(G, axis=1), rtol=1e-13)

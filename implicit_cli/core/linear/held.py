@@ -11,13 +11,14 @@ so a factor of A_ff, as small as the solution is sparse, serves all of A and its
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from scipy.linalg import lu_factor, lu_solve
+from scipy.linalg import LinAlgWarning, lu_factor, lu_solve
 
 from implicit_cli.core.linear.base import (
     SUSPECT,
@@ -61,7 +62,9 @@ class HeldSolver:
         self._A_ff = self._assembled()
         if not np.isfinite(self._A_ff).all():
             raise Unsuitable("A is not finite")
-        self._lu = lu_factor(self._A_ff, check_finite=False) if count else None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", LinAlgWarning)  # singular: the next line says so
+            self._lu = lu_factor(self._A_ff, check_finite=False) if count else None
         if count and not self._smallest() > SUSPECT * rank_floor(d) * self._size:
             raise Unsuitable(f"A is close to singular along the {count} free unknowns")
 
