@@ -47,7 +47,7 @@ class Buckingham(Material, PairPotential):
 
     example = """\
 problem: buckingham
-structure: {lattice: rocksalt, a: 4.2, repeat: [2, 2, 2], species: [Mg, O]}
+structure: {lattice: rocksalt, a: 4.2, species: [Mg, O]}
 options: {kinds: 2, box: relaxed}
 parameters:                                    # magnesium oxide: pairs Mg-Mg, Mg-O, O-O
   charge: [2.0, -2.0]

@@ -30,6 +30,12 @@ class LennardJones(Material, PairPotential):
     sigma = Parameter(shape=("pair",), default=1.0, unit="length", bounds=(0.0, None), doc="distance at which u vanishes")
     epsilon = Parameter(shape=("pair",), default=1.0, unit="energy", doc="depth of the minimum")
 
+    example = """\
+problem: lennard_jones
+structure: {lattice: fcc, a: 1.55, repeat: [2, 2, 2], vacancies: [0]}
+sensitivity: {of: [position, energy], wrt: [sigma, epsilon]}
+"""
+
     def reach(self, theta: Any, data: Any) -> Any:
         return self.cutoff
 

@@ -30,6 +30,14 @@ class SoftSphere(Material, PairPotential):
 
     contacts = True
 
+    example = """\
+problem: soft_sphere
+seed: 0                                        # random start
+structure: {random: {particles: 24, dimensions: 2, phi: 1.0, diameters: [1.0, 1.4]}}
+parameters: {diameter: [1.0, 1.4]}
+sensitivity: {of: [position, energy], wrt: [diameter, epsilon]}
+"""
+
     def sigma(self, bond: Bond, theta: Any) -> Array:
         """Contact distance of each pair (E,)."""
         return (theta.diameter[bond.a] + theta.diameter[bond.b]) / 2

@@ -24,7 +24,7 @@ DEVICE = os.environ.get("IMPLICIT_TEST_DEVICE", "cpu")
 COMPILER = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
 """Plain code in one piece: a third less work for a test, most of whose time goes into compiling what runs for milliseconds."""
 
-MAPS = 20_000
+MAPS = 30_000
 """Memory maps of a process beyond which its compiled programs are dropped."""
 
 # The first call of a compiled function takes seconds, and that is no fault.
@@ -53,21 +53,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="needs a GPU: IMPLICIT_TEST_DEVICE=gpu"))
 
 
-@pytest.fixture(autouse=True, scope="module")
+@pytest.fixture(autouse=True)
 def _room_for_programs() -> Iterator[None]:
-    yield
-    _make_room()
-
-
-@pytest.fixture
-def room_for_programs() -> Iterator[None]:
-    """For a test that compiles as much as others do in a whole file."""
-    yield
-    _make_room()
-
-
-def _make_room() -> None:
     """Each compiled program takes memory maps, of which Linux gives a process 65,530: beyond them the compiler crashes."""
+    yield
     maps = Path("/proc/self/maps")
     if maps.exists() and len(maps.read_bytes().splitlines()) > MAPS:
         import jax

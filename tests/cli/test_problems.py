@@ -29,7 +29,7 @@ def test_the_list(implicit):
     header, *rows = done.out.splitlines()
     assert (done.code, done.err) == (0, "")
     assert header.split() == ["name", "from", "summary"]
-    assert [row.split()[:2] for row in rows if "implicit-cli" in row][:1] == [["buckingham", "implicit-cli"]]
+    assert [row.split()[:2] for row in rows if "implicit-cli" in row][:1] == [["boundary_value", "implicit-cli"]]
     assert any(row.startswith("ridge ") and "Ridge regression: " in row for row in rows)
 
 
@@ -82,7 +82,7 @@ def test_one_problem_as_json(implicit, tmp_path, monkeypatch):
 def test_an_unknown_problem(implicit):
     done = implicit("problems", "show", "rigde")
     assert (done.code, done.out) == (2, "")
-    assert done.err.startswith("implicit: error: no problem 'rigde' is installed, allowed: 'buckingham', 'contraction', ")
+    assert done.err.startswith("implicit: error: no problem 'rigde' is installed, allowed: 'boundary_value', 'buckingham', ")
     assert done.err.endswith("; did you mean 'ridge'?\n")
 
 
