@@ -105,18 +105,22 @@ class Watch:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def ours(data: Path, solver: str) -> Callable[[], tuple[float, float]]:
-    """Our hypergradient: solved to the default accuracy, differentiated by one adjoint solve, and certified."""
+def objective_of(problem: str, text: str, folder: Path) -> Any:
+    """The objective of a spec as `implicit optimize` evaluates it, for a process that does nothing else."""
     from implicit_cli import engine, plugins, runtime
     from implicit_cli.spec import spec_of
 
     runtime.configure("cpu")
     from implicit_cli.engine.outer import Objective
 
-    os.chdir(data.parent)
-    loaded = spec_of(spec(data, solver), "svm")
-    vectors = engine.Vectors(engine.bind(loaded, plugins.load("svm", base=data.parent)))
-    objective = Objective(loaded, vectors)
+    os.chdir(folder)
+    loaded = spec_of(text, problem)
+    return Objective(loaded, engine.Vectors(engine.bind(loaded, plugins.load(problem, base=folder))))
+
+
+def ours(data: Path, solver: str) -> Callable[[], tuple[float, float]]:
+    """Our hypergradient: solved to the default accuracy, differentiated by one adjoint solve, and certified."""
+    objective = objective_of("svm", spec(data, solver), data.parent)
 
     def call() -> tuple[float, float]:
         found = objective(np.log([PENALTY]), None, None).evaluation

@@ -23,7 +23,7 @@ from typing import Any
 
 import h5py
 import numpy as np
-from bilevel import measured
+from bilevel import measured, objective_of
 from scipy.ndimage import zoom
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -58,17 +58,7 @@ def spec(data: Path) -> str:
 
 
 def ours(data: Path) -> Callable[[], tuple[float, float]]:
-    import os
-
-    from implicit_cli import engine, plugins, runtime
-    from implicit_cli.spec import spec_of
-
-    runtime.configure("cpu")
-    from implicit_cli.engine.outer import Objective
-
-    os.chdir(data.parent)
-    loaded = spec_of(spec(data), "distillation")
-    objective = Objective(loaded, engine.Vectors(engine.bind(loaded, plugins.load("distillation", base=data.parent))))
+    objective = objective_of("distillation", spec(data), data.parent)
     with h5py.File(data) as file:
         start = np.ravel(file["start"][()])
 

@@ -8,7 +8,11 @@ from implicit_cli.core.linear.base import Operator, Unsuitable
 from implicit_cli.core.linear.held import FREE, HeldSolver
 from implicit_cli.status import Status
 
-rng = np.random.default_rng(8)
+
+@pytest.fixture
+def rng():
+    """For each test its own: what is drawn does not depend on which tests ran before."""
+    return np.random.default_rng(8)
 
 
 def operator(A):
@@ -16,7 +20,7 @@ def operator(A):
     return Operator(lambda _, U: matrix @ U, lambda _, U: matrix.T @ U, None, len(A), symmetric=False)
 
 
-def with_held(d, free, diagonal):
+def with_held(rng, d, free, diagonal):
     """A whose other rows are those of a diagonal matrix."""
     A = np.diag(diagonal)
     A[free] = rng.normal(size=(len(free), d)) + 5 * np.eye(d)[free]
@@ -25,9 +29,9 @@ def with_held(d, free, diagonal):
 
 @pytest.mark.parametrize("diagonal", ["-I", "any"])
 @pytest.mark.parametrize("transpose", [False, True])
-def test_solves_are_those_of_the_whole(diagonal, transpose):
+def test_solves_are_those_of_the_whole(rng, diagonal, transpose):
     d, free = 90, rng.choice(90, size=70, replace=False)
-    A = with_held(d, free, -np.ones(d) if diagonal == "-I" else rng.uniform(0.5, 2.0, d))
+    A = with_held(rng, d, free, -np.ones(d) if diagonal == "-I" else rng.uniform(0.5, 2.0, d))
     solver = HeldSolver(operator(A), tol=1e-10)
     assert set(solver.free) == set(free)
     b = rng.normal(size=(d, 3))
@@ -41,7 +45,7 @@ def test_solves_are_those_of_the_whole(diagonal, transpose):
     assert sigma[0] * (1 - 1e-9) <= solver.spectrum.sigma_max <= sigma[0] * (1 + 3e-3)
 
 
-def test_all_are_held_and_none_is():
+def test_all_are_held_and_none_is(rng):
     A = np.diag(rng.uniform(0.5, 2.0, 20))
     solver = HeldSolver(operator(A), tol=1e-10)
     assert solver.free.size == 0
@@ -49,8 +53,8 @@ def test_all_are_held_and_none_is():
     assert HeldSolver(operator(rng.normal(size=(20, 20)) + 9 * np.eye(20)), tol=1e-10).free.size == 20
 
 
-def test_what_it_cannot_do_goes_to_another_method():
-    singular = with_held(30, np.arange(10), -np.ones(30))
+def test_what_it_cannot_do_goes_to_another_method(rng):
+    singular = with_held(rng, 30, np.arange(10), -np.ones(30))
     singular[3] = singular[4]
     with pytest.raises(Unsuitable, match="close to singular along the 10 free unknowns"):
         HeldSolver(operator(singular), tol=1e-10)
@@ -63,15 +67,15 @@ def test_what_it_cannot_do_goes_to_another_method():
         HeldSolver(shift, tol=1e-10)
 
 
-def test_a_lasso_with_more_features_than_a_dense_matrix_takes(solve, tmp_path, monkeypatch):
+def test_a_lasso_with_more_features_than_a_dense_matrix_takes(rng, solve, tmp_path):
     """The closed form on the support; A is found by products for the few weights that are not zero."""
     import h5py
 
-    m, d = 40, 3000
+    m, d = 200, 3000  # so many samples that the weights found are those put in, and none of them is next to zero
     X, X_v = rng.normal(size=(m, d)), rng.normal(size=(5, d))
     w = np.zeros(d)
     w[:6] = [3, -2, 2, 4, -3, 1.5]
-    y = X @ w + 0.1 * rng.normal(size=m)
+    y = X @ w
     with h5py.File(tmp_path / "wide.h5", "w") as file:
         for name, value in {"X": X, "y": y, "X_validation": X_v, "y_validation": X_v @ w}.items():
             file[name] = value
