@@ -30,6 +30,10 @@ class PluginError(InputError):
     """A problem cannot be found, imported or used as it declares itself."""
 
 
+class RanAway(InputError):
+    """What a problem derives from x cannot be found at this x: at a start the user's to mend, on the way the end of a solve."""
+
+
 class EnvironmentProblem(ImplicitError):
     """The machine lacks what was asked for: a device, a permission, disk space, a sound JAX."""
 

@@ -222,7 +222,10 @@ class Problem:
         return float("inf")
 
     def derive(self, x: Any, theta: Any, data: Any) -> Mapping[str, Any]:
-        """The declared `Derived`s, by name, at this x; on the host, not differentiated."""
+        """The declared `Derived`s, by name, at this x; on the host, not differentiated.
+
+        Raises `errors.RanAway` where x is so far off that they cannot be found: a solve ends there.
+        """
         return {}
 
     def stale(self, x: Any, theta: Any, data: Any) -> Any:

@@ -24,7 +24,7 @@ DEVICE = os.environ.get("IMPLICIT_TEST_DEVICE", "cpu")
 COMPILER = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
 """Plain code in one piece: a third less work for a test, most of whose time goes into compiling what runs for milliseconds."""
 
-MAPS = 12_000
+MAPS = 18_000
 """Memory maps of a process beyond which its compiled programs are dropped; one test alone may take tens of thousands."""
 
 # The first call of a compiled function takes seconds, and that is no fault.

@@ -85,7 +85,7 @@ class _Functions:
         compiled(self.p)  # what Python decides while it is traced is decided at this point
         yield self._same("jit", "compiled", once, [compiled(p) for p in self.points])
         X = jnp.stack([p.x for p in self.points])
-        yield self._same("vmap", "for many x at once", once, list(jax.vmap(lambda x: self.plain(self.p._replace(x=x)))(X)))
+        yield self._same("vmap", "for many x at once", once, list(jax.jit(jax.vmap(lambda x: self.plain(self.p._replace(x=x))))(X)))
 
     def _guess(self) -> Trait:
         vectors, faults = self.vectors, list[str]()

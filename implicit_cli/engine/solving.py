@@ -100,7 +100,9 @@ def residual_at(vectors: Vectors, p: Point) -> float:
 
 
 def _found(vectors: Vectors, plan: Plan, start: Point, solution: Solution) -> Found:
-    p = vectors.refreshed(start._replace(x=solution.x))
+    p = vectors.goal.moved(start, solution.x)
+    if p is None:  # nothing can be computed there
+        p, solution = vectors.refreshed(start), solution._replace(x=start.x, status=Status.NOT_CONVERGED)
     residual = residual_at(vectors, p)
     if solution.status is Status.OK:
         settled = vectors.settled(p)

@@ -19,13 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
+from implicit_cli.errors import RanAway
+
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 STEP = 2**0.25
 """Ratio of one capacity to the next."""
-MOST_IMAGES = 200_000_000
-"""Particles and images of them, at most: a reach of many cells' lengths is a mistake, and would fill the memory."""
+MOST_IMAGES, MOST_PAIRS = 200_000_000, 100_000_000
+"""Particles and images of them, and pairs, at most: a reach of many cells' lengths is a mistake, and would fill the memory."""
 
 
 class Pairs(NamedTuple):
@@ -55,7 +57,7 @@ class Clusters(NamedTuple):
 
 
 def find_pairs(position: FloatArray, cell: FloatArray, periodic: NDArray[np.bool_], reach: float) -> Pairs:
-    """All pairs nearer than `reach`; raises ValueError where that takes more images than memory can hold."""
+    """All pairs nearer than `reach`; raises RanAway where that takes more images or pairs than memory can hold."""
     i, j, shift = _half(position, cell, periodic, reach)
     size = capacity(i.size)
     present = np.arange(size) < i.size
@@ -97,7 +99,10 @@ def _half(position: FloatArray, cell: FloatArray, periodic: NDArray[np.bool_], r
     """i, j and shift of each pair once: of the two ways to see a pair the one with i < j, or with the first shift above zero."""
     n = len(position)
     where, wrapped, index, shift = images(position, cell, periodic, reach)
-    found = KDTree(where).query_pairs(reach, output_type="ndarray").astype(np.int64)
+    tree = KDTree(where)
+    if len(where) ** 2 > 2 * MOST_PAIRS and tree.count_neighbors(tree, reach) > 2 * MOST_PAIRS:
+        raise RanAway(f"a reach of {reach:g} takes more than {MOST_PAIRS} pairs of {n} particles in this cell")
+    found = tree.query_pairs(reach, output_type="ndarray").astype(np.int64)
     # real particles come first: a pair of two images is seen elsewhere
     a, b = np.minimum(found[:, 0], found[:, 1]), np.maximum(found[:, 0], found[:, 1])
     kept = a < n
@@ -127,7 +132,7 @@ def images(
     margin = reach * np.linalg.norm(inverse, axis=0)  # in parts of the distance between opposite faces
     most = np.where(periodic, np.ceil(margin), 0).astype(int)
     if n * np.prod(1.0 + 2.0 * margin[periodic]) > MOST_IMAGES:
-        raise ValueError(f"a reach of {reach:g} takes more than {MOST_IMAGES} images of {n} particles in this cell")
+        raise RanAway(f"a reach of {reach:g} takes more than {MOST_IMAGES} images of {n} particles in this cell")
     index, shift = [np.arange(n)], [wrapped]
     for step in product(*(range(-k, k + 1) for k in most)):
         if not any(step):

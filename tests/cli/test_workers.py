@@ -115,7 +115,7 @@ def test_whatever_ends_a_worker_costs_no_other_case(monkeypatch):
 
 @pytest.mark.slow
 def test_a_case_that_never_ends_is_given_up(monkeypatch):
-    monkeypatch.setattr(workers, "ALLOWANCE", 20.0)
+    monkeypatch.setattr(workers, "ALLOWANCE", 8.0)
     report = api.run("s.yaml", Path("s.h5"), overrides=["sweep.over.b=[100, 101]", "sweep.timeout=3"], allow_plugin=True, jobs=2)
     assert report.counts == {Status.OK: 1, Status.TIMED_OUT: 1}
     assert report.cases[0].message.startswith("more than 3 s, and no step of the solver ended: the case took longer")

@@ -8,7 +8,7 @@ import pytest
 from implicit_cli import engine, plugins
 from implicit_cli.core import stationary
 from implicit_cli.core.implicit import Point
-from implicit_cli.errors import InputError, PluginError
+from implicit_cli.errors import InputError, PluginError, RanAway
 from implicit_cli.problem import Data, Derived, Option, Parameter, Problem, Unknown
 from implicit_cli.spec import load_spec
 from implicit_cli.status import Status
@@ -21,6 +21,7 @@ class Chain(Problem):
 
     skin = Option(0.3, minimum=0.0)
     wrong = Option(False)
+    widest = Option(100.0, doc="no list is made for points that are further out")
     size = Parameter(default=1.0)
     start = Data(shape=("point",))
     pairs = Derived(doc="pairs nearer than size and the skin")
@@ -42,6 +43,8 @@ class Chain(Problem):
         if self.wrong:
             return {"other": 0}
         at = np.asarray(x.x)
+        if np.abs(at).max() > self.widest:
+            raise RanAway(f"a point is more than {self.widest:g} away")
         i, j = np.nonzero(np.triu(np.abs(at[:, None] - at) < float(theta.size) + self.skin, k=1))
         i, j = (np.concatenate([part, np.zeros(N * N - part.size, int)]) for part in (i, j))  # fillers are no pair: i = j
         return {"pairs": (i, j, at)}
@@ -80,6 +83,18 @@ def test_a_list_that_goes_stale_is_made_anew_and_changes_nothing(tmp_path):
     gap = x[:, None] - x
     force = np.sum(np.maximum(1.0 - np.abs(gap), 0.0) * np.sign(gap), axis=1) - 0.1 * x
     assert np.abs(force).max() < 1e-12
+
+
+def test_a_solve_that_runs_away_ends_with_its_status_and_a_start_that_has_is_refused(tmp_path):
+    _, result = run(tmp_path, skin=0.05, widest=1.0)
+    assert result.status is Status.NOT_CONVERGED
+    x = result.solution["x"]
+    assert np.abs(x).max() <= 1.0
+    force = np.sum(np.maximum(1.0 - np.abs(x[:, None] - x), 0.0) * np.sign(x[:, None] - x), axis=1) - 0.1 * x
+    assert np.abs(force).max() == pytest.approx(result.solver.residual)
+    assert result.message.startswith(f"max |F| is {result.solver.residual:.2e} after ")
+    with pytest.raises(InputError, match=r"a point is more than 0\.1 away"):
+        run(tmp_path, widest=0.1)
 
 
 def test_what_is_derived_belongs_to_the_point(tmp_path):

@@ -179,6 +179,26 @@ def test_richardson_is_exact_for_even_polynomials_and_knows_its_error():
 # What cannot be done is refused, and says why
 
 
+class Units(Problem):
+    """x (1 + exp(small)) = large: one parameter is counted in Pascal, the other in nanometres."""
+
+    large, small = Parameter(default=3e9), Parameter(shape=("two",), default=0.2)
+    x = Unknown(initial=1.0)
+
+    def condition(self):
+        return root(lambda x, theta, data: x._replace(x=x.x * (1 + jnp.exp(jnp.sum(theta.small))) - theta.large))
+
+
+def test_steps_are_relative_to_the_size_of_their_own_parameter(run):
+    _, found = run("parameters: {small: [0.2, 0.1]}\nsolver: newton\nsensitivity: {method: finite_difference}", cls=Units)
+    e = np.exp(0.3)
+    for name, truth in {"large": 1 / (1 + e), "small": np.full(2, -3e9 * e / (1 + e) ** 2)}.items():
+        product = found["jacobian", "", "x", name, ""]
+        np.testing.assert_allclose(product.value, truth, rtol=1e-10)
+        assert (np.abs(product.value - truth) <= product.bound.total).all()
+        assert (product.bound.total <= 1e-9 * np.abs(truth)).all()
+
+
 class Cone(Problem):
     """|x| x = t in one way or another: `how` hides what is not analytic."""
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from implicit_cli.errors import RanAway
 from implicit_cli.particles.neighbours import capacity, find_clusters, find_pairs
 
 
@@ -75,8 +76,13 @@ def test_no_particle_within_reach_gives_an_empty_list_with_room():
 
 
 def test_a_reach_of_too_many_images_is_refused_before_they_are_made():
-    with pytest.raises(ValueError, match="images of 4 particles"):
+    with pytest.raises(RanAway, match="images of 4 particles"):
         find_pairs(np.zeros((4, 3)), np.eye(3) * 1e-3, np.ones(3, bool), 2.0)
+
+
+def test_too_many_pairs_are_refused_before_they_are_made():
+    with pytest.raises(RanAway, match="a reach of 2 takes more than 100000000 pairs of 20000 particles in this cell"):
+        find_pairs(np.random.default_rng(0).uniform(size=(20_000, 3)), np.eye(3), np.zeros(3, bool), 2.0)
 
 
 def test_capacities_hold_what_they_are_for_and_waste_a_fifth_at_most():

@@ -38,7 +38,7 @@ class Waves(Problem):
 '''
 FORWARD = "products: [jacobian, {jvp: {v: {theta: 1.0}}}, {vjp: {w: {few: [1.0, 2.0]}}}]"
 ADJOINT = "mode: adjoint, of: [few], products: [jacobian, {vjp: {w: {x: 1.0}, all: {few: [[1, 0], [0, 1], [1, 1]]}}}]"
-SIZES = {"forward": (700, 190, FORWARD, "400 KiB"), "adjoint": (40, 30, ADJOINT, "4 KiB")}
+SIZES = {"forward": (700, 190, FORWARD, "2 MiB"), "adjoint": (40, 30, ADJOINT, "4 KiB")}
 """Unknowns, parameters, products and the memory for them: the first has a block that is large enough for a file."""
 
 

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from implicit_cli.core.implicit import Point
+from implicit_cli.errors import RanAway
 from implicit_cli.status import Status
 
 CHUNK = 512
@@ -78,6 +79,13 @@ class Goal(NamedTuple):
     def fresh(self, p: Point) -> Point:
         """p with what its data hold of x found anew."""
         return p if self.refresh is None else self.refresh(p)
+
+    def moved(self, p: Point, x: jax.Array) -> Point | None:
+        """p at x, with what its data hold of x found anew; None where x is so far off that nothing is found."""
+        try:
+            return self.fresh(p._replace(x=x))
+        except RanAway:
+            return None
 
 
 class Solution(NamedTuple):
@@ -177,7 +185,9 @@ def iterate(method: Method, goal: Goal, p: Point, *, tol: float, max_steps: int,
         history.append(np.asarray(recorded)[: int(taken)])
         done, size, gave_up = done + int(taken), float(last), bool(stopped)
         if stale and np.isfinite(size):
-            p = goal.fresh(p._replace(x=x))
+            if (moved := goal.moved(p, x)) is None:
+                break
+            p = moved
             size = float(compiled_residual(goal)(p))
             if not isinstance(method, KnowsF) or bool(_misled(goal)(p, method.F(state))):
                 state, _ = start(p)

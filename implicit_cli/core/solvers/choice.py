@@ -222,8 +222,10 @@ class Polished(NamedTuple):
 
 def polish(solution: Solution, goal: Goal, p: Point, tol: float, linearise: Callable[[Point], LinearSolver]) -> Solution:
     """The solution after Newton steps, where they reduce its residual."""
-    p = goal.fresh(p._replace(x=solution.x))
-    found = newton_steps(goal, p, float(compiled_residual(goal)(p)), linearise)
+    at = goal.moved(p, solution.x)
+    if at is None:
+        return solution
+    found = newton_steps(goal, at, float(compiled_residual(goal)(at)), linearise)
     status = Status.OK if found.size <= tol else solution.status
     history = np.concatenate([solution.history, found.history[: found.count]])
     return Solution(found.p.x, status, history, solution.name, int(found.count))
@@ -264,7 +266,8 @@ def newton_steps(goal: Goal, p: Point, size: Any, linearise: Callable[[Point], L
             lambda now: now.goes_on & (now.chords > 0), lambda now: taken(now, A, fresh=False), taken(now, A, fresh=True)
         )
         if goal.stale is not None and now.goes_on and bool(goal.stale(now.p.x, now.p.theta, now.p.data)):
-            now = now._replace(p=goal.fresh(now.p))
+            moved = goal.moved(now.p, now.p.x)
+            now = now._replace(p=now.p if moved is None else moved, goes_on=moved is not None)
         return now
 
     start = Polished(p, size, xp.full(POLISH_STEPS, xp.nan), 0, xp.asarray(size) > 0.0, 0)
@@ -277,7 +280,10 @@ def approach(solution: Solution, goal: Goal, p: Point, tol: float, linearise: Ca
     Each goes along its direction s to where the slope F's is a fraction of what it was. That lowers the objective also where the
     objective itself has no digits left to tell, and where contacts open and close on the way.
     """
-    x, p = solution.x, goal.fresh(p._replace(x=solution.x))
+    x, at = solution.x, goal.moved(p, solution.x)
+    if at is None:
+        return None
+    p = at
     F, taken = goal.F(x, p.theta, p.data), list[float]()
     while len(taken) < POLISH_STEPS:
         A = linearise(p._replace(x=x))
@@ -300,7 +306,9 @@ def approach(solution: Solution, goal: Goal, p: Point, tol: float, linearise: Ca
             history = np.concatenate([solution.history, taken])
             return Solution(x, Status.OK, history, solution.name, len(taken)) if minimum else None
         if goal.stale is not None and bool(goal.stale(x, p.theta, p.data)):
-            p = goal.fresh(p._replace(x=x))
+            if (moved := goal.moved(p, x)) is None:
+                return None
+            p = moved
     return None
 
 

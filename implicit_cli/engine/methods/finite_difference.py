@@ -23,6 +23,7 @@ from implicit_cli.core.solvers import Solution
 from implicit_cli.engine.methods.base import Columns, FloatArray
 from implicit_cli.engine.passes import Solves
 from implicit_cli.engine.site import Site
+from implicit_cli.engine.vectors import Layout
 from implicit_cli.status import Status
 
 LEVELS, FACTOR, LARGEST = 8, 3.0, 2e-2
@@ -92,7 +93,7 @@ class FiniteDifference:
         if key not in self._ladders:
             site, vectors = self.site, self.site.vectors
             theta = np.asarray(site.p.theta)
-            largest = LARGEST / max(relative_size(v, theta), 1e-300)
+            largest = LARGEST / max(relative_size(vectors.theta, v, theta), 1e-300)
             rows: list[tuple[float, FloatArray, FloatArray, float]] = []
             defects = [self._defect(self.base[0])]
             for level in range(LEVELS if v.any() else 0):
@@ -175,15 +176,21 @@ class FiniteDifference:
         return Columns(value, truncation, np.zeros_like(value), rounding, status)
 
 
-def sizes(theta: FloatArray) -> FloatArray:
-    """How large each entry of theta (n,) counts as: its own size, at least a tenth of the largest, and 1 where all are 0."""
-    size = np.maximum(np.abs(theta), 0.1 * max(np.abs(theta).max(initial=0.0), 1e-300))
-    return np.where(size > 1e-290, size, 1.0)
+def sizes(layout: Layout, values: FloatArray) -> FloatArray:
+    """How large each entry of named values (n,) counts as: its own size, at least a tenth of the largest of its name.
+
+    Where all of a name are 0 they count as 1: names have units of their own, and say nothing about each other.
+    """
+    size, found = np.abs(values), np.ones(layout.size)
+    for place in layout.slices.values():
+        if (largest := size[place].max(initial=0.0)) > 1e-290:
+            found[place] = np.maximum(size[place], 0.1 * largest)
+    return found
 
 
-def relative_size(v: FloatArray, theta: FloatArray) -> float:
-    """Largest change of an entry of theta (n,) by v (n,), relative to how large it counts as."""
-    return float(np.max(np.abs(v) / sizes(theta), initial=0.0))
+def relative_size(layout: Layout, v: FloatArray, values: FloatArray) -> float:
+    """Largest change of an entry of named values (n,) by v (n,), relative to how large it counts as."""
+    return float(np.max(np.abs(v) / sizes(layout, values), initial=0.0))
 
 
 def richardson(h: FloatArray, D: FloatArray) -> list[tuple[FloatArray, FloatArray, float]]:

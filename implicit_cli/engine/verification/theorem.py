@@ -94,7 +94,8 @@ class Theorem:
         x, theta, u = np.asarray(site.p.x), np.asarray(site.p.theta), np.asarray(f.U)[:, 0]
         if not np.isfinite(u).all():
             return UNKNOWN
-        fastest = max(relative_size(v, theta), relative_size(u, x), 1e-300)
+        of_v, of_u = relative_size(site.vectors.theta, v, theta), relative_size(site.vectors.x, u, x)
+        fastest = max(of_v, of_u, 1e-300)
         largest = min(LARGEST / fastest, 0.5 * self.margin / max(_norm(u), 1e-300))
         if not largest > 0:
             return UNKNOWN

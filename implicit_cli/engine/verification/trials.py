@@ -149,7 +149,7 @@ class Trials:
 
     def _mixed(self, p: FloatArray, q: FloatArray) -> tuple[tuple[float, FloatArray], ...]:
         """D2[p, q] from the second derivatives along p, q and their sum, scaled to move parameters by the same fraction."""
-        a, b = (1.0 / max(relative_size(v, self.theta), 1e-300) for v in (p, q))
+        a, b = (1.0 / max(relative_size(self.site.vectors.theta, v, self.theta), 1e-300) for v in (p, q))
         return (0.5 / (a * b), a * p + b * q), (-0.5 * a / b, p), (-0.5 * b / a, q)
 
     # Helpers
@@ -178,7 +178,7 @@ class Trials:
     def _block(self, wrt: str) -> Iterator[tuple[str, FloatArray]]:
         """Names and coefficients of the directions in one parameter."""
         place = self.site.vectors.theta.slices[wrt]
-        scale = sizes(self.theta)[place]
+        scale = sizes(self.site.vectors.theta, self.theta)[place]
         return self._combinations(place.stop - place.start, "column", scale / scale.max(initial=0.0), wrt)
 
     def _combinations(self, k: int, word: str, scale: FloatArray | float = 1.0, name: str = "") -> Iterator[tuple[str, FloatArray]]:
