@@ -2,6 +2,7 @@
 # make test    the tests;  TESTS=tests/core or PYTEST_ARGS='-m "not slow"' narrow them, PYTEST_ARGS='-m exhaustive' runs what they leave out
 # make test-slurm   sweeps on a Slurm of two virtual nodes: needs slurm-wlm, munge and root, and says so where they are missing
 # make check   style, types, layers, and that generated files are fresh
+# make environment   the environment alone
 # make docs    write the generated files anew
 # make clean   remove environments, caches and builds; results/ stays
 #
@@ -22,12 +23,14 @@ TEST := $(VENV)/.test-$(VERSION)
 DEV := $(VENV)/.dev-$(VERSION)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-slurm check docs clean venv
+.PHONY: demo environment test test-slurm check docs clean venv
 .NOTPARALLEL:
 
 demo: $(TEST)
 	$(BIN)/implicit run sample_inputs/$(DEMO).yaml -o results/$(DEMO).h5
 	$(BIN)/implicit show results/$(DEMO).h5
+
+environment: $(TEST)
 
 test: $(TEST)
 	$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST_ARGS) $(TESTS)

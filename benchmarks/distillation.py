@@ -5,8 +5,9 @@
 Ten images, one for each digit, such that a classifier trained on them alone does well on 1,437 others: the digits of
 `sample_inputs/digits.h5`, 8 x 8, and the same scaled up to 28 x 28, as MNIST has. A hypergradient is the derivative of the loss
 on the real images by all pixels of the ten. Ours solves, differentiates and certifies; the peer is JAXopt's gradient descent with
-backtracking, as in the paper, differentiated through its steps (`unrolled`), or implicitly with its defaults (`jaxopt`). Each has a
-process of its own. Then `implicit optimize` runs to its end. Writes benchmarks/results/distillation.json.
+backtracking, as in the paper, differentiated through its steps (`unrolled`), or implicitly (`jaxopt`), after few steps and after so
+many that they change nothing any more. Each has a process of its own. Then `implicit optimize` runs to its end. Writes
+benchmarks/results/distillation.json.
 """
 
 from __future__ import annotations
@@ -30,7 +31,15 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "distillation.json"
 SIZES = (8, 28)
 PENALTY, STEPS = 1e-3, 500
-"""The paper's penalty, and steps of the inner gradient descent: those that bring its gradient below 1e-4 or so."""
+"""The paper's penalty, and steps of the peers' inner gradient descent."""
+WAYS = {
+    "ours": (0, 0.0),
+    "jaxopt": (STEPS, 1e-5),
+    "jaxopt to the end": (40 * STEPS, 1e-10),
+    "unrolled": (STEPS, 0.0),
+    "unrolled to the end": (10 * STEPS, 0.0),
+}
+"""Steps and tolerance: few, and as many as bring a peer's answer near to ours."""
 CLASSES = 10
 
 
@@ -65,10 +74,15 @@ def ours(data: Path) -> Callable[[], tuple[float, float]]:
     def call() -> tuple[float, float]:
         found = objective(start, None, None).evaluation
         assert found.good, found.message
-        np.save(data.with_suffix(".ours.npy"), found.gradient)
+        np.save(file_of(data, "ours"), found.gradient)
         return found.objective, float(np.linalg.norm(found.gradient))
 
     return call
+
+
+def file_of(data: Path, way: str) -> Path:
+    """Where a way's hypergradient is kept."""
+    return data.with_suffix(f".{way.replace(' ', '_')}.npy")
 
 
 def peer(data: Path, way: str) -> Callable[[], tuple[float, float]]:
@@ -88,10 +102,8 @@ def peer(data: Path, way: str) -> Callable[[], tuple[float, float]]:
     def inner(W: Any, image: Any) -> Any:
         return cross_entropy(W, image, jnp.arange(CLASSES)) + PENALTY / 2 * jnp.sum(W**2)
 
-    implicit = way == "jaxopt"
-    method = jaxopt.GradientDescent(
-        inner, maxiter=STEPS, tol=1e-5 if implicit else 0.0, acceleration=False, implicit_diff=implicit, unroll=not implicit
-    )
+    implicit, (steps, tol) = way.startswith("jaxopt"), WAYS[way]
+    method = jaxopt.GradientDescent(inner, maxiter=steps, tol=tol, acceleration=False, implicit_diff=implicit, unroll=not implicit)
 
     def loss(image: Any, X: Any, y: Any) -> Any:
         return cross_entropy(method.run(jnp.zeros_like(image), image).params, X, y)
@@ -100,7 +112,7 @@ def peer(data: Path, way: str) -> Callable[[], tuple[float, float]]:
 
     def call() -> tuple[float, float]:
         value, gradient = both(start, X, y)
-        np.save(data.with_suffix(f".{way}.npy"), np.ravel(gradient))
+        np.save(file_of(data, way), np.ravel(gradient))
         return float(value), float(jnp.linalg.norm(gradient))
 
     return call
@@ -133,16 +145,16 @@ def main() -> None:
         for size in SIZES:
             data = make_data(Path(folder), size)
             table: dict[str, Any] = {}
-            for way in ("ours", "jaxopt", "unrolled"):
+            for way in WAYS:
                 command = [sys.executable, __file__, "--child", str(data), way, "--repeats", str(given.repeats)]
                 done = subprocess.run(command, capture_output=True, text=True, check=True)
                 table[way] = json.loads(done.stdout.splitlines()[-1])
-                truth, found = (np.load(data.with_suffix(f".{who}.npy")) for who in ("ours", way))
+                truth, found = (np.load(file_of(data, who)) for who in ("ours", way))
                 table[way]["error"] = float(np.linalg.norm(found - truth) / np.linalg.norm(truth))
                 told = {key: table[way][key] for key in ("seconds", "memory", "error", "value")}
-                print(f"{size} x {size} {way:9}", told, flush=True)
+                print(f"{size} x {size} {way:19}", told, flush=True)
             table["search"] = search(data)
-            print(f"{size} x {size} search   ", table["search"], flush=True)
+            print(f"{size} x {size} {'search':19}", table["search"], flush=True)
             stored[str(size)] = table
     RESULTS.write_text(json.dumps(stored, indent=1) + "\n")
 

@@ -241,7 +241,7 @@ def _recorded(vectors: Vectors, plan: Plan, found: Found, done: Done, watch: Sto
         linear=tuple(_linear_report(direction, solved) for direction, solved in products.solves.items()),
         certificate=done.certifier.certificate,
         method=done.method,
-        bounds=_bounds(vectors, done),
+        bounds=_bounds(vectors, done) if plan.bounds else {},
         accuracy=done.reached.relative,
         null_space=NullSpace(
             degeneracy.nullity,

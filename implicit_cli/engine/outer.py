@@ -62,7 +62,7 @@ class Objective:
         # F and g are those of a run where parameters and outputs are: then the programs are, too
         self._shares = given.problem is bound.problem and given.wrt == bound.wrt
         self._given, self.vectors = vectors, vectors.moved(given) if self._shares else Vectors(given)
-        self.plan = replace(make_plan(loaded, self.vectors), method="implicit", one_sided=False)
+        self.plan = replace(make_plan(loaded, self.vectors), method="implicit", one_sided=False, bounds=False)
         self.limits = section.limits
         self.settings = self._settings()
         spec, n = self.spec, self.vectors.theta.size

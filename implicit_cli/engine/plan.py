@@ -32,6 +32,7 @@ class Plan:
     """The decisions, with `rows` to print and `warnings` to heed.
 
     `zero` is the size up to which the derivatives of a quantity count as zero, by its name: those of an objective at its optimum.
+    `bounds` are those on the solution and the outputs, which take as many products as there are outputs.
     """
 
     solver: str
@@ -53,6 +54,7 @@ class Plan:
     single: bool = False
     refine: bool = False
     one_sided: bool = False
+    bounds: bool = True
     zero: Mapping[str, float] = field(default_factory=dict)
 
     @property

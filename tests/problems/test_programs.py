@@ -7,6 +7,7 @@ import json
 from itertools import chain, combinations
 from pathlib import Path
 
+import diffcp
 import h5py
 import numpy as np
 import pytest
@@ -19,6 +20,8 @@ from implicit_cli.status import Status
 pytestmark = pytest.mark.slow
 
 SAMPLES = Path(__file__).resolve().parents[2] / "sample_inputs"
+TIGHT = dict.fromkeys(("tol_gap_abs", "tol_gap_rel", "tol_feas"), 1e-12)
+"""What diffcp tells Clarabel."""
 WITNESS = 1e-12
 """Relative error of closed forms, which are evaluated in double precision too."""
 
@@ -148,6 +151,29 @@ def test_qp_is_that_of_the_enumerated_active_set(percent):
     for name, (x, objective) in by.items():
         agrees(found["jacobian", "", "x", name], x)
         agrees(found["jacobian", "", "objective", name], objective)
+
+
+def test_qp_is_that_of_diffcp(percent):
+    """As a cone program in (x, t): min c'x + t, t >= x'Q x / 2, which is |(t - 1, sqrt 2 L'x)| <= t + 1 with Q = L L'."""
+    _, data, given, result, found = percent
+    linear = np.concatenate([data["E"], data["G"], -np.eye(3), np.eye(3)[:1]])
+    root = np.sqrt(2.0) * np.linalg.cholesky(data["Q"]).T
+    A = np.block([[linear, np.zeros((6, 1))], [np.zeros((2, 3)), -np.ones((2, 1))], [-root, np.zeros((3, 1))]])
+    sides = np.concatenate([given["e"], given["h"], -given["low"], given["high"]])
+    b, c = np.concatenate([sides, [1.0, -1.0], np.zeros(3)]), np.append(given["c"], 1.0)
+    x, _, _, forward, _ = diffcp.solve_and_derivative(
+        csc_matrix(A), b, c, {"z": 1, "l": 5, "q": [5]}, solve_method="CLARABEL", **TIGHT
+    )
+    np.testing.assert_allclose(result.solution["x"], x[:3], atol=1e-5)  # x enters by its square
+    rng = np.random.default_rng(8)
+    for name, place in {"c": None, "e": slice(0, 1), "h": slice(1, 2), "low": slice(2, 5), "high": slice(5, 6)}.items():
+        d, db, dc = rng.normal(size=given[name].shape), np.zeros(len(b)), np.zeros(4)
+        if place is None:
+            dc[:3] = d
+        else:
+            db[place] = -d if name == "low" else d
+        mine = found["jacobian", "", "x", name].value @ d
+        np.testing.assert_allclose(mine, forward(csc_matrix(A.shape), db, dc)[0][:3], atol=1e-4 * max(1.0, np.abs(mine).max()))
 
 
 def test_qp_is_that_of_casadi(percent):
@@ -315,12 +341,10 @@ def test_a_second_order_cone_program_is_that_of_differences_of_clarabels_solutio
 
 
 def test_a_second_order_cone_program_is_that_of_diffcp(depot):
-    diffcp = pytest.importorskip("diffcp")
     result, found = depot
     c, A, b = of_cones(**WEBER)
-    tight = dict.fromkeys(("tol_gap_abs", "tol_gap_rel", "tol_feas"), 1e-12)
     x, _, _, forward, _ = diffcp.solve_and_derivative(
-        csc_matrix(A), b, c, {"z": 1, "q": [3, 3, 3]}, solve_method="CLARABEL", **tight
+        csc_matrix(A), b, c, {"z": 1, "q": [3, 3, 3]}, solve_method="CLARABEL", **TIGHT
     )
     np.testing.assert_allclose(result.outputs["x"], x, atol=1e-5)
     rng, at = np.random.default_rng(9), np.nonzero(A)
