@@ -112,6 +112,20 @@ class Derived:
 
 
 @dataclass(frozen=True)
+class Prepared:
+    """What a problem finds for itself from its data alone, such as a norm: a pytree of arrays, `data.NAME` in every method.
+
+    `Problem.prepare` computes it on the host, once for the same data, before anything else.
+    """
+
+    doc: str = ""
+    name: str = field(default="", init=False)
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        object.__setattr__(self, "name", name)
+
+
+@dataclass(frozen=True)
 class Option:
     """A fixed choice about the problem: a size, a variant, a mode. Inside the problem, `self.NAME` is the chosen value.
 
@@ -220,6 +234,10 @@ class Problem:
     def margin(self, x: Any, theta: Any, data: Any) -> Any:
         """Distance in x (2-norm) to the nearest kink of F; infinite for a smooth F."""
         return float("inf")
+
+    def prepare(self, data: Any) -> Mapping[str, Any]:
+        """The declared `Prepared`s, by name; `data` holds the NumPy arrays that were given."""
+        return {}
 
     def derive(self, x: Any, theta: Any, data: Any) -> Mapping[str, Any]:
         """The declared `Derived`s, by name, at this x; on the host, not differentiated.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from implicit_cli.core import Condition, mirror_descent, projected_gradient, projections
-from implicit_cli.problem import Constants, Data, Option, Output, Parameter, Problem, Unknown
+from implicit_cli.problem import Constants, Data, Option, Output, Parameter, Prepared, Problem, Unknown
 
 Array = jax.Array
 
@@ -22,7 +24,7 @@ class Svm(Problem):
 
     `mapping` is the fixed point that is differentiated: all have the same solutions and derivatives.
 
-        projected_gradient      x = proj(x - eta g), one eta for all
+        projected_gradient      x = proj(x - eta g), one eta for all: penalty / |X|_2^2
         mirror_descent          x = x exp(-eta g), normalised: the projection by relative entropy
         block                   x_i = proj(x_i - eta_i g_i), with a step of its own for each sample: block coordinate descent
 
@@ -33,12 +35,13 @@ class Svm(Problem):
     mapping = Option(
         "projected_gradient", choices=("projected_gradient", "mirror_descent", "block"), doc="fixed point that is differentiated"
     )
-    norm = Option(0.0, minimum=0.0, doc="largest singular value of X, or more; 0: |X|_F, which makes short steps")
 
     X = Data(shape=("sample", "feature"), doc="features of the training samples")
     y = Data(shape=("sample",), dtype="int", doc="class of each training sample, counted from 0")
     X_validation = Data(shape=("validation_sample", "feature"), doc="features of the held-out samples")
     y_validation = Data(shape=("validation_sample",), dtype="int", doc="class of each held-out sample")
+    rotated = Prepared(doc="where features outnumber samples, X and X_validation in a basis of what X spans; else empty")
+    norm = Prepared(doc="largest singular value of X")
     penalty = Parameter(
         bounds=(0.0, None),
         doc="weight of |W|_F^2 / 2 (theta)",
@@ -66,11 +69,23 @@ transforms: {penalty: log}          # the paper's theta = exp(lambda)
         found = y[:, None] == jnp.arange(self.classes)[None, :]
         return jnp.where(jnp.any(found, axis=1, keepdims=True), found.astype(like.dtype), jnp.nan)
 
-    def weights(self, x: Any, theta: Any, data: Any) -> Array:
-        return data.X.T @ (self.one_hot(data.y, x.x) - x.x) / theta.penalty
+    def prepare(self, data: Any) -> Mapping[str, Any]:
+        X, rotated = data.X, (np.zeros((0, 0)), np.zeros((0, 0)))
+        if X.shape[0] < X.shape[1]:
+            Q, R = np.linalg.qr(X.T)  # X = R' Q': a step then costs samples^2, however many the features are
+            X, rotated = R.T, (R.T, data.X_validation @ Q)
+        return {"rotated": rotated, "norm": np.linalg.eigvalsh(X.T @ X)[-1] ** 0.5 * (1 + 1e-9)}
+
+    def samples(self, data: Any) -> tuple[Array, Array]:
+        """X and X_validation, rotated where that is shorter: inner products are those of the features that were given."""
+        return data.rotated if data.rotated[0].size else (data.X, data.X_validation)
+
+    def weights(self, X: Array, x: Any, theta: Any, data: Any) -> Array:
+        return X.T @ (self.one_hot(data.y, x.x) - x.x) / theta.penalty
 
     def dual(self, x: Any, theta: Any, data: Any) -> Array:
-        return theta.penalty * jnp.sum(self.weights(x, theta, data) ** 2) / 2 + jnp.vdot(x.x, self.one_hot(data.y, x.x))
+        W = self.weights(self.samples(data)[0], x, theta, data)
+        return theta.penalty * jnp.sum(W**2) / 2 + jnp.vdot(x.x, self.one_hot(data.y, x.x))
 
     def project(self, v: Any, theta: Any, data: Any) -> Any:
         return v._replace(x=jax.vmap(projections.simplex)(v.x))
@@ -80,11 +95,11 @@ transforms: {penalty: log}          # the paper's theta = exp(lambda)
 
     def step(self, theta: Any, data: Any) -> Array:
         # |X|_2^2 / penalty is the largest eigenvalue of the Hessian, X X' / penalty for each class
-        return theta.penalty / (self.norm**2 if self.norm else jnp.sum(data.X**2))
+        return theta.penalty / data.norm**2
 
     def steps(self, theta: Any, data: Any) -> Array:
         """The same for the block of each sample, whose part of the Hessian is |x_i|^2 / penalty (sample, 1)."""
-        squares = jnp.sum(data.X**2, axis=1, keepdims=True)
+        squares = jnp.sum(self.samples(data)[0] ** 2, axis=1, keepdims=True)
         return theta.penalty / jnp.where(squares > 0, squares, 1.0)
 
     def to_kink_by_blocks(self, v: Any, theta: Any, data: Any) -> Array:
@@ -103,12 +118,16 @@ transforms: {penalty: log}          # the paper's theta = exp(lambda)
         return {"x": jnp.full((data.y.size, self.classes), 1.0 / self.classes)}
 
     def outputs(self, x: Any, theta: Any, data: Any) -> dict[str, Array]:
-        W = self.weights(x, theta, data)
-        error = data.X_validation @ W - self.one_hot(data.y_validation, W)
-        return {"W": W, "objective": self.dual(x, theta, data), "validation_loss": jnp.sum(error**2) / 2}
+        X, X_validation = self.samples(data)
+        error = X_validation @ self.weights(X, x, theta, data) - self.one_hot(data.y_validation, x.x)
+        return {
+            "W": self.weights(data.X, x, theta, data),
+            "objective": self.dual(x, theta, data),
+            "validation_loss": jnp.sum(error**2) / 2,
+        }
 
     def constants(self, theta: Any, data: Any) -> Constants:
         if self.mapping == "mirror_descent":
             return Constants()
-        # between kinks F is affine in x, and eta g = (X X'(x - Y) + penalty Y) / |X|_F^2 in x and penalty, too
+        # between kinks F is affine in x, and eta g = (X X'(x - Y) + penalty Y) / |X|_2^2 in x and penalty, too
         return Constants(gamma=0.0, beta=0.0)

@@ -10,6 +10,7 @@ import xarray
 from scipy.optimize import brentq
 
 from implicit_cli import api
+from implicit_cli.plugins import installed
 from implicit_cli.status import Status
 
 FOLDER = Path(__file__).resolve().parent.parent / "sample_inputs"
@@ -40,6 +41,11 @@ def results(tmp_path_factory):
         return made[name]
 
     return make
+
+
+def test_every_problem_of_the_library_has_a_sample():
+    used = {re.search(r"^problem: (\S+)", path.read_text(), re.MULTILINE)[1] for path in FOLDER.glob("*.yaml")}
+    assert {entry.name for entry in installed() if entry.distribution == "implicit-cli"} <= used
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.yaml")))

@@ -32,7 +32,8 @@ class Single(NamedTuple):
 
 def linearise(vectors: Vectors, plan: Plan, p: Point, single: Single | None = None) -> LinearSolver:
     """A at p, prepared by the plan's method; with `single`, from its factor in float32, refined."""
-    return prepare(plan.linear, operator_at(vectors, p), None, _known(vectors, p), single=single.A if single is not None else None)
+    quick = single.A if single is not None else None
+    return prepare(plan.linear, operator_at(vectors, p), None, _known(vectors, p), single=quick, last=vectors.last_factor)
 
 
 def linearise_natural(vectors: Vectors, plan: Plan, p: Point) -> LinearSolver:

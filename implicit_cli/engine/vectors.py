@@ -21,6 +21,7 @@ from jax.flatten_util import ravel_pytree
 
 from implicit_cli.core.conditions import Condition
 from implicit_cli.core.implicit import Point, System
+from implicit_cli.core.linear.held import Factor
 from implicit_cli.core.precision import float32
 from implicit_cli.core.solvers import Goal, Limits
 from implicit_cli.core.traceable import traced
@@ -28,7 +29,7 @@ from implicit_cli.core.transforms import TRANSFORMS
 from implicit_cli.engine.bind import BoundProblem
 from implicit_cli.engine.given import Array
 from implicit_cli.errors import InputError, PluginError, listing
-from implicit_cli.problem import Data, Derived, Output, Parameter, Unknown
+from implicit_cli.problem import Data, Derived, Output, Parameter, Prepared, Unknown
 
 
 class Layout:
@@ -67,6 +68,7 @@ class Vectors:
     def __init__(self, bound: BoundProblem) -> None:
         problem = bound.problem
         self.problem, self.bound = problem, bound
+        self.last_factor: list[Factor] = []
         self.data: Any
         self.start: jax.Array
         self.condition: Condition = problem.condition()
@@ -77,8 +79,8 @@ class Vectors:
         self._transforms = {name: TRANSFORMS[bound.variables[name].transform] for name in bound.names(Parameter)}
         self._X = _letter("x", bound.names(Unknown))
         self._Theta = _letter("theta", bound.names(Parameter))
-        self.derived = tuple(problem.declared(Derived))
-        self._Data = _letter("data", (*bound.names(Data), *self.derived))
+        self.derived, self._prepared = tuple(problem.declared(Derived)), tuple(problem.declared(Prepared))
+        self._Data = _letter("data", (*bound.names(Data), *self._prepared, *self.derived))
         self._take(bound, {}, dict.fromkeys(self.derived))
         if self.derived:
             self.data = self.refreshed(Point(self.initial(0), self.start, self.data)).data
@@ -88,17 +90,23 @@ class Vectors:
         self.entries = self._entries if self.condition.entries is not None else None
         self.precondition = self._precondition if self.condition.precondition is not None else None
 
-    def _take(self, bound: BoundProblem, known: Mapping[int, jax.Array], derived: Mapping[str, Any]) -> None:
-        """The values of a bound problem as arrays of the device; some are there already, `known` by their identity."""
+    def _take(self, bound: BoundProblem, known: Mapping[int, jax.Array], found: Mapping[str, Any]) -> None:
+        """The values of a bound problem as arrays of the device; some are there already, `known` by their identity.
+
+        `found` is what the problem has derived, and prepared unless its data are others than `known`.
+        """
 
         def there(value: Array) -> jax.Array:
-            found = known.get(id(value))
-            return jnp.asarray(value) if found is None else found
+            here = known.get(id(value))
+            return jnp.asarray(value) if here is None else here
 
         self.bound = bound
         named = {name: there(value) for name, value in bound.data.items()}
         still = {name: there(value) for name, value in bound.parameters.items() if name not in bound.wrt}
-        self.data = (self._Data(**named, **derived), still)
+        if not found.keys() >= {*self._prepared} or not known.keys() >= {id(value) for value in bound.data.values()}:
+            given = _letter("data", tuple(bound.data))(**bound.data)
+            found = {**found, **self._found("prepare", self._prepared, self.problem.prepare(given))}
+        self.data = (self._Data(**named, **found), still)
         self.start = jnp.asarray(self.lambda_of(bound))
 
     def lambda_of(self, bound: BoundProblem) -> Array:
@@ -118,7 +126,7 @@ class Vectors:
         data, still = self.data
         before = {**self.bound.data, **self.bound.parameters}
         there = {id(before[name]): value for name, value in {**data._asdict(), **still}.items() if name in before}
-        other._take(bound, there, {name: getattr(data, name) for name in self.derived})
+        other._take(bound, there, {name: getattr(data, name) for name in (*self._prepared, *self.derived)})
         if single:
             with float32():
                 other.__dict__["single"] = self.single.moved(bound)
@@ -193,10 +201,14 @@ class Vectors:
         """p with what the problem derives from x found anew."""
         if not self.derived:
             return p
-        found = dict(self.problem.derive(*self.at(p)))
-        if set(found) != set(self.derived):
-            raise PluginError(f"{type(self.problem).__name__}.derive gives {sorted(found)}, declared: {sorted(self.derived)}")
-        return p._replace(data=(p.data[0]._replace(**jax.tree.map(jnp.asarray, found)), p.data[1]))
+        found = self._found("derive", self.derived, self.problem.derive(*self.at(p)))
+        return p._replace(data=(p.data[0]._replace(**found), p.data[1]))
+
+    def _found(self, method: str, declared: Sequence[str], found: Mapping[str, Any]) -> dict[str, Any]:
+        """What a method of the problem has found, as arrays of the device; raises PluginError where it is not what is declared."""
+        if set(found) != set(declared):
+            raise PluginError(f"{type(self.problem).__name__}.{method} gives {sorted(found)}, declared: {sorted(declared)}")
+        return dict(jax.tree.map(jnp.asarray, dict(found)))
 
     def settled(self, p: Point) -> Point:
         """p, or an equivalent solution that the problem would rather have differentiated."""

@@ -355,6 +355,24 @@ def test_svm_on_the_boundary_of_the_simplex(solve, mapping):
 
 
 @pytest.mark.parametrize("mapping", ["projected_gradient", "mirror_descent", "block"])
+def test_svm_with_more_features_than_samples_is_that_of_its_inner_products(solve, mapping):
+    """Features in a basis of five times as many dimensions: x, losses and derivatives stay, and W turns with them."""
+    wide = 5 * N
+    Q = np.linalg.qr(np.random.default_rng(1).normal(size=(wide, Z.shape[1])))[0]
+    more = f"options: {{mapping: {mapping}}}\nparameters: {{penalty: {PENALTY}}}\nsensitivity: {{of: [x, W, validation_loss]}}\n"
+    more += "solver: {max_steps: 20000}\n"
+    of_narrow, narrow = solve(f"problem: svm\n{SVM}{more}")
+    of_wide, found = solve(f"problem: svm\n{data(X=Z @ Q.T, y=OF, X_validation=Z_V @ Q.T, y_validation=OF_V)}{more}")
+    assert of_wide.status is Status.OK
+    np.testing.assert_allclose(of_wide.solution["x"], of_narrow.solution["x"], atol=1e-11)
+    np.testing.assert_allclose(of_wide.outputs["W"], Q @ of_narrow.outputs["W"], atol=1e-11)
+    assert of_wide.outputs["validation_loss"] == pytest.approx(of_narrow.outputs["validation_loss"], rel=1e-11)
+    for name, turn in (("x", np.eye(N)), ("W", Q), ("validation_loss", None)):
+        one, other = narrow["jacobian", "", name, "penalty"], found["jacobian", "", name, "penalty"]
+        close(other, one.value if turn is None else turn @ one.value)
+
+
+@pytest.mark.parametrize("mapping", ["projected_gradient", "mirror_descent", "block"])
 def test_svm_where_an_entry_vanishes_has_no_derivative(solve, mapping):
     x, dx, free = svm_solution(PENALTY)
     leaves = np.where(free & (dx != 0), -x / np.where(dx == 0, 1.0, dx), np.inf)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -33,40 +33,49 @@ from implicit_cli.core.linear.base import (
 )
 from implicit_cli.core.linear.extremes import extremes
 
-FREE = 2048
+FREE = 4096
 """Free unknowns up to which their part of A is assembled and factorised."""
 PROBES, ROUNDING, WIDTH = 4, 64.0, 64
 """Random directions by which held unknowns are told; roundings that may be between two ratios; columns of A found at once."""
 
 
+class Factor(NamedTuple):
+    """LU of A_ff, and the image A P of the random directions P (d, PROBES) by which A is known again."""
+
+    image: FloatArray
+    lu: Any
+
+
 class HeldSolver:
     """A factor of A_ff, with A_nn beside it. Raises Unsuitable where few unknowns are held, or A_ff is close to singular.
 
-    A wrong guess of what is held cannot pass: residuals are those of A itself.
+    Between kinks A is often constant: the factor in `last` serves again where A is the same, and is replaced where it is not.
+    A wrong guess, of that or of what is held, cannot pass: residuals are those of A itself.
     """
 
-    def __init__(self, operator: Operator, *, tol: float) -> None:
+    def __init__(self, operator: Operator, *, tol: float, last: list[Factor] | None = None) -> None:
         self.operator, self.tol, d = operator, tol, operator.d
         probes = np.random.default_rng(0).normal(size=(d, PROBES))
         image = np.asarray(operator.times(jnp.asarray(probes)))
+        rounding = ROUNDING * np.finfo(float).eps * np.abs(image).max(axis=1)
         self._size = float(np.linalg.norm(image) / np.linalg.norm(probes) * d**0.5)
         self._diagonal = np.median(image / probes, axis=1)
-        off = np.abs(image - self._diagonal[:, None] * probes).max(axis=1)
-        held = off <= ROUNDING * np.finfo(float).eps * np.abs(image).max(axis=1)
+        held = np.abs(image - self._diagonal[:, None] * probes).max(axis=1) <= rounding
         held &= np.abs(self._diagonal) > SUSPECT * rank_floor(d) * self._size
         self._held, self.free = np.flatnonzero(held), np.flatnonzero(~held)
         count = self.free.size
         if count > FREE:
             raise Unsuitable(f"{count} of {d} unknowns are free, at most {FREE} are factorised")
         self.method = f"lu of {count} free unknowns"
-        self._A_ff = self._assembled()
-        if not np.isfinite(self._A_ff).all():
-            raise Unsuitable("A is not finite")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", LinAlgWarning)  # singular: the next line says so
-            self._lu = lu_factor(self._A_ff, check_finite=False) if count else None
+        last = [] if last is None else last
+        if last and last[0].image.shape == image.shape and (np.abs(image - last[0].image).max(axis=1) <= rounding).all():
+            self._lu = last[0].lu
+            return
+        last.clear()  # before there are two
+        self._lu = self._factorised() if count else None
         if count and not self._smallest() > SUSPECT * rank_floor(d) * self._size:
             raise Unsuitable(f"A is close to singular along the {count} free unknowns")
+        last.append(Factor(image, self._lu))
 
     @property
     def null_space(self) -> tuple[Matrix, Matrix]:
@@ -114,15 +123,19 @@ class HeldSolver:
     def _substituted(self, b: FloatArray, transpose: bool) -> FloatArray:
         return np.asarray(lu_solve(self._lu, b, trans=int(transpose), check_finite=False)) if self._lu is not None else b
 
-    def _assembled(self) -> FloatArray:
-        """A_ff (f, f), from products with columns of I, as many at a time whatever f is, so that one program does."""
-        free, A = self.free, np.empty((self.free.size, self.free.size))
+    def _factorised(self) -> Any:
+        """LU of A_ff (f, f), from products with columns of I, as many at a time whatever f is, so that one program does."""
+        free, A = self.free, np.empty((self.free.size, self.free.size), order="F")
         for begin in range(0, free.size, WIDTH):
             chosen = free[begin : begin + WIDTH]
             E = np.zeros((self.operator.d, WIDTH))
             E[chosen, np.arange(chosen.size)] = 1.0
             A[:, begin : begin + chosen.size] = self._image(E, False)[free, : chosen.size]
-        return A
+        if not np.isfinite(A).all():
+            raise Unsuitable("A is not finite")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", LinAlgWarning)  # singular: its smallest singular value says so
+            return lu_factor(A, overwrite_a=True, check_finite=False)
 
     def _smallest(self) -> float:
         """The smallest singular value of A_ff, roughly, by inverse iteration with its factor; never much below it."""

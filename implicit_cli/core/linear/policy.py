@@ -19,7 +19,7 @@ from implicit_cli.core.linear.base import Matrix, Method, Operator
 from implicit_cli.core.linear.condensed import Condensed
 from implicit_cli.core.linear.dense import DenseSolver
 from implicit_cli.core.linear.escalation import Chain
-from implicit_cli.core.linear.held import HeldSolver
+from implicit_cli.core.linear.held import Factor, HeldSolver
 from implicit_cli.core.linear.krylov import KrylovSolver
 from implicit_cli.core.linear.precondition import block_jacobi
 from implicit_cli.core.linear.refined import Refined
@@ -212,11 +212,18 @@ def _fits(d: int) -> bool:
 
 
 def prepare(
-    plan: LinearPlan, operator: Operator, assemble: Matrix | None, gauges: Matrix, *, single: Method | None = None
+    plan: LinearPlan,
+    operator: Operator,
+    assemble: Matrix | None,
+    gauges: Matrix,
+    *,
+    single: Method | None = None,
+    last: list[Factor] | None = None,
 ) -> Chain:
     """The solver of a plan, with those that follow it; `assemble` is the matrix A where it is at hand.
 
-    `single` is a solver for the same A in float32: it is refined, and comes first.
+    `single` is a solver for the same A in float32: it is refined, and comes first. `last` keeps a factor
+    for where A is the same again.
     """
     if plan.ridge:
         operator = _shifted(operator, plan.ridge)
@@ -233,7 +240,7 @@ def prepare(
             A = assemble if assemble is not None else assembly.dense(operator)
             return DenseSolver(A, operator, gauges, method=name, tol=plan.tol)
         if name == HELD:
-            return HeldSolver(operator, tol=plan.tol)
+            return HeldSolver(operator, tol=plan.tol, last=last)
         if name in SPARSE:
             return SparseSolver(sparse(), operator, gauges, method=name, tol=plan.tol)
         pattern = operator.pattern

@@ -186,7 +186,7 @@ def iterate(method: Method, goal: Goal, p: Point, *, tol: float, max_steps: int,
         done, size, gave_up = done + int(taken), float(last), bool(stopped)
         if stale and np.isfinite(size):
             if (moved := goal.moved(p, x)) is None:
-                break
+                return Solution(x, Status.NOT_CONVERGED, np.concatenate(history), method.name)
             p = moved
             size = float(compiled_residual(goal)(p))
             if not isinstance(method, KnowsF) or bool(_misled(goal)(p, method.F(state))):

@@ -53,6 +53,22 @@ def test_all_are_held_and_none_is(rng):
     assert HeldSolver(operator(rng.normal(size=(20, 20)) + 9 * np.eye(20)), tol=1e-10).free.size == 20
 
 
+def test_a_factor_serves_where_a_is_the_same_again(rng):
+    last = []
+    A = with_held(rng, 40, np.arange(12), -np.ones(40))
+    first = HeldSolver(operator(A), tol=1e-10, last=last)
+    (kept,) = last
+    moved = A + 1e-12 * A  # by more than rounding
+    for matrix, same in ((A, True), (moved, False), (with_held(rng, 40, np.arange(20), -np.ones(40)), False), (A[:30, :30], False)):
+        b = rng.normal(size=(len(matrix), 2))
+        solved = HeldSolver(operator(matrix), tol=1e-10, last=last).solve(jnp.asarray(b))
+        assert (last[0] is kept) is same
+        assert len(last) == 1
+        assert (solved.status == Status.OK).all()
+        np.testing.assert_allclose(solved.value, np.linalg.solve(matrix, b), rtol=1e-9, atol=1e-12)
+    assert first.solve(jnp.ones((40, 1))).status[0] == Status.OK  # a factor that is given up is still its own
+
+
 def test_what_it_cannot_do_goes_to_another_method(rng):
     singular = with_held(rng, 30, np.arange(10), -np.ones(30))
     singular[3] = singular[4]
