@@ -36,6 +36,19 @@ class Status(IntEnum):
         return self in (Status.OK, Status.PARTIAL)
 
     @property
+    def solved(self) -> bool:
+        """True where the solution holds, within its bound, whatever became of its derivatives."""
+        return self in (
+            Status.OK,
+            Status.PARTIAL,
+            Status.SINGULAR,
+            Status.NONDIFFERENTIABLE,
+            Status.LINEAR_SOLVE_FAILED,
+            Status.ACCURACY_NOT_MET,
+            Status.PRECISION_LOST,
+        )
+
+    @property
     def text(self) -> str:
         """Cause and cure in one sentence."""
         return _TEXTS[self]

@@ -15,6 +15,9 @@ from implicit_cli.status import Status
 
 FOLDER = Path(__file__).resolve().parent.parent / "sample_inputs"
 PLUGINS = ("arch", "my_potential", "my_problem", "situations")
+NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
+LONG = ("buckingham", "distillation", "eam", "inverse_design", "lj_elastic", "morse", "silicon_vacancy", "soft_sphere", "tersoff")
+"""Samples that take long to compile; each is replayed by `make test PYTEST_ARGS='-m exhaustive'`."""
 OPTIMISED = ("dictionary", "distillation", "inverse_design")
 
 
@@ -48,7 +51,7 @@ def test_every_problem_of_the_library_has_a_sample():
     assert {entry.name for entry in installed() if entry.distribution == "implicit-cli"} <= used
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.yaml")))
+@pytest.mark.parametrize("name", NAMES)
 def test_a_sample_runs_and_every_derivative_has_a_finite_bound(results, name):
     cases = api.show(results(name)).cases
     assert cases
@@ -60,6 +63,14 @@ def test_a_sample_runs_and_every_derivative_has_a_finite_bound(results, name):
             assert np.isfinite(product.bound)
             nothing = product.norm <= product.bound  # a vertex does not move with the costs: there is nothing to compare with
             assert product.bound < 1e-8 if nothing else product.relative < 1e-8
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.exhaustive if name in LONG else ()) for name in NAMES])
+def test_what_a_sample_leaves_is_replayed_to_the_same_answer(results, name):
+    report = api.replay(results(name), folder=FOLDER, allow_plugin=name in PLUGINS)
+    assert report.changed == ()
+    assert report.comparison.verdict == "agree"
+    assert (report.comparison.only_a, report.comparison.only_b) == ((), ())
 
 
 def test_every_figure_is_drawn_and_shown(results, tmp_path):

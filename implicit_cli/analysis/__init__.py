@@ -2,8 +2,12 @@
 
 from implicit_cli.analysis.compare import CaseComparison, Comparison, Told, compare
 from implicit_cli.analysis.judge import Entry, Quantity, QuantityComparison, Verdict, judge
+from implicit_cli.analysis.methods import METHODS, Wanted, analyse
+from implicit_cli.analysis.prediction import ORDERS, predict
 
 __all__ = [
+    "METHODS",
+    "ORDERS",
     "CaseComparison",
     "Comparison",
     "Entry",
@@ -11,6 +15,9 @@ __all__ = [
     "QuantityComparison",
     "Told",
     "Verdict",
+    "Wanted",
+    "analyse",
     "compare",
     "judge",
+    "predict",
 ]

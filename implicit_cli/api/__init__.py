@@ -7,17 +7,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from implicit_cli.api.analysing import analyze, predict
 from implicit_cli.api.problems import check_problem, describe_problem, new_problem, problems
-from implicit_cli.api.reading import compare, export, info, overview, schema, show
+from implicit_cli.api.reading import compare, convert, info, overview, schema, show
+from implicit_cli.api.replaying import replay
 from implicit_cli.api.reports import (
+    AnalysisReport,
     CaseLine,
     ConformanceReport,
-    ExportReport,
+    ConvertReport,
     MergeReport,
     Observer,
     OptimizeReport,
     PlanReport,
     ProductsReport,
+    ReplayReport,
     RunReport,
     ShardLine,
     SweepProgress,
@@ -45,32 +49,37 @@ if TYPE_CHECKING:
     from implicit_cli.verdict import Finding as Finding
 
 __all__ = [
+    "AnalysisReport",
     "CaseLine",
     "ConformanceReport",
-    "ExportReport",
+    "ConvertReport",
     "MergeReport",
     "Observer",
     "OptimizeReport",
     "PlanReport",
     "ProductsReport",
+    "ReplayReport",
     "RunReport",
     "ShardLine",
     "SweepProgress",
     "SweepStatus",
     "VerifyReport",
+    "analyze",
     "check",
     "check_problem",
     "compare",
+    "convert",
     "describe_problem",
-    "export",
     "info",
     "merge_sweep",
     "new_problem",
     "optimize",
     "overview",
     "plan_sweep",
+    "predict",
     "problems",
     "products",
+    "replay",
     "requeue",
     "run",
     "schema",

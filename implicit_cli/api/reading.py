@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from implicit_cli.api.reports import ExportReport
+from implicit_cli.api.reports import ConvertReport
+from implicit_cli.errors import InputError, listing
 
 if TYPE_CHECKING:
     from implicit_cli.analysis import Comparison
     from implicit_cli.store import Overview, Summary
+
+TABLES, WHOLE = (".csv", ".parquet"), (".nc", ".mat")
+OF_A_CASE = ("table", "particles")
+"""What `--case` goes with."""
 
 
 def show(result: Path, *, case: str | None = None) -> Summary:
@@ -37,22 +43,41 @@ def compare(a: Path, b: Path, *, case: str | None = None, rtol: float | None = N
         return analysis.compare(first, second, case=case, rtol=rtol, top=top)
 
 
-def export(result: Path, output: Path, *, case: str | None = None, wrap: bool = False) -> ExportReport:
-    """Write the particles of one case as H5MD or extxyz, as the name of `output` says; `wrap` moves them into the cell.
+def convert(result: Path, output: Path, *, case: str | None = None, of: Sequence[str] = (), wrap: bool = False) -> ConvertReport:
+    """Write a result in a format of other programs, as the name of `output` says.
 
-    Raises InputError for another name, for what is no result, and for one without positions; EnvironmentProblem for an output that
-    cannot be written.
+    `.csv` and `.parquet`: a table with a row for each case, or for `case`, of all unknowns and outputs or those in `of`. `.nc` and
+    `.mat`: all of it. `.extxyz`, `.xyz`, `.h5md`, `.h5`, `.hdf5`: the particles of one case; `wrap` moves them into the cell.
+
+    Raises InputError for another name, for an option that the format has not, for what is no result, and for particles where there
+    are none; EnvironmentProblem for an output that cannot be written, and where a package is missing.
     """
     from implicit_cli import store
-    from implicit_cli.structures import export as formats
+    from implicit_cli.structures import export as particles
 
-    kind = formats.check_format(output)
+    kind = output.suffix.lower()
+    formats = {**dict.fromkeys(TABLES, "table"), **dict.fromkeys(WHOLE, "whole"), **dict.fromkeys(particles.SUFFIXES, "particles")}
+    if kind not in formats:
+        raise InputError(f"{output}: found a name that tells no format, allowed: one that ends in {listing(formats)}")
+    for option, given, fitting in (("--of", bool(of), ("table",)), ("--wrap", wrap, ("particles",)), ("--case", case, OF_A_CASE)):
+        if given and formats[kind] not in fitting:
+            allowed = listing(suffix for suffix, what in formats.items() if what in fitting)
+            raise InputError(f"{option}: found with {kind}, allowed with: {allowed}")
     store.check_output(output, [result])
+    if formats[kind] == "table":
+        columns = store.read_table(result, of=of, case=case)
+        store.replace_file(output, store.csv_of(columns) if kind == ".csv" else store.parquet_of(columns))
+        rows = len(columns["id"])
+        return ConvertReport(output, f"{rows} case{'s' * (rows != 1)}, {len(columns)} columns")
+    if formats[kind] == "whole":
+        store.replace_file(output, store.matlab_of(result) if kind == ".mat" else store.netcdf_of(result))
+        return ConvertReport(output)
     stored = store.read_stored(result, case)
     with store.opened_arrays(result) as arrays:
-        seen = formats.snapshot(stored, arrays, wrap=wrap)
-    store.replace_file(output, formats.h5md(seen) if kind == "H5MD" else formats.extxyz(seen))
-    return ExportReport(output, len(seen.structure.position), len(seen.vectors), seen.warnings)
+        seen = particles.snapshot(stored, arrays, wrap=wrap)
+    store.replace_file(output, particles.h5md(seen) if particles.SUFFIXES[kind] == "H5MD" else particles.extxyz(seen))
+    vectors = f"{len(seen.vectors)} vector{'s' * (len(seen.vectors) != 1)} for each"
+    return ConvertReport(output, f"{len(seen.structure.position)} particles, {vectors}", seen.warnings)
 
 
 def schema() -> dict[str, Any]:

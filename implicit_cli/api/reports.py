@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from implicit_cli.status import Status
 
 if TYPE_CHECKING:
+    from implicit_cli.analysis import Comparison
     from implicit_cli.result import CaseResult
+    from implicit_cli.sample import Finding
     from implicit_cli.store import Summary
     from implicit_cli.verdict import Trait, Verification
 
@@ -225,10 +227,41 @@ class ConformanceReport:
 
 
 @dataclass(frozen=True)
-class ExportReport:
-    """What `export` wrote: where, how many particles with how many vectors each; `warnings` tells what is not in the file."""
+class AnalysisReport:
+    """What `analyze` found in the result file `source`: tables, and `left_out`, the analyses that it does not allow, with reasons.
+
+    `path` is the file that they were written to, if any.
+    """
+
+    source: str
+    findings: tuple[Finding, ...]
+    left_out: tuple[str, ...]
+    path: Path | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class ReplayReport:
+    """What `replay` found: the result beside the new one; `changed` tells of files whose data are others now than in the result.
+
+    `path` is where the new result was kept, if it was.
+    """
+
+    comparison: Comparison
+    changed: tuple[str, ...]
+    path: Path | None
+    seconds: float
+
+    @property
+    def exit_code(self) -> int:
+        """As that of the comparison; 1 where data have changed."""
+        return 1 if self.changed else self.comparison.exit_code
+
+
+@dataclass(frozen=True)
+class ConvertReport:
+    """What `convert` wrote: where, what of the result is in it, and in `warnings` what is not."""
 
     path: Path
-    particles: int
-    vectors: int
-    warnings: tuple[str, ...]
+    content: str = ""
+    warnings: tuple[str, ...] = ()

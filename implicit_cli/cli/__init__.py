@@ -13,7 +13,24 @@ from typing import Annotated
 import typer
 
 from implicit_cli import __version__
-from implicit_cli.cli import check, compare, console, export, info, optimize, problems, products, run, schema, show, sweep, verify
+from implicit_cli.cli import (
+    analyze,
+    check,
+    compare,
+    console,
+    convert,
+    info,
+    optimize,
+    predict,
+    problems,
+    products,
+    replay,
+    run,
+    schema,
+    show,
+    sweep,
+    verify,
+)
 
 EPILOG = (
     "Exit codes: 0 all good; 1 finished, but a case failed or missed its accuracy; 2 the input is wrong; "
@@ -35,8 +52,11 @@ app.command("optimize", short_help="Minimise an output over parameters; write OU
 app.command("show", short_help="Show what is in a result file.")(show.show)
 app.command("jvp", short_help="Derivatives along directions, at a stored solution.")(products.jvp)
 app.command("vjp", short_help="Derivatives of cotangents, at a stored solution.")(products.vjp)
+app.command("analyze", short_help="Which parameters matter, and how uncertain outputs are.")(analyze.analyze)
+app.command("predict", short_help="Outputs at other parameters, from the cases of a result.")(predict.predict)
+app.command("replay", short_help="Run again what a result was made from, and compare.")(replay.replay)
 app.command("compare", short_help="Compare two results within their bounds.")(compare.compare)
-app.command("export", short_help="Write the particles of a result for viewers.")(export.export)
+app.command("convert", short_help="Write a result in a format of other programs.")(convert.convert)
 app.command("verify", short_help="Check derivatives by solving again nearby.")(verify.verify)
 app.add_typer(problems.app, name="problems")
 app.command("schema")(schema.schema)

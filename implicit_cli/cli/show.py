@@ -30,8 +30,8 @@ if TYPE_CHECKING:
         UndeterminedSummary,
     )
 
-_WIDTH = 100
-"""Columns when the output is not a terminal."""
+_WIDTH, _WIDEST = 100, 10_000
+"""Letters of a line when the output is not a terminal, and in any case."""
 
 _DETAILED = 5
 """Cases that are shown in full; where there are more, some have a line."""
@@ -305,12 +305,16 @@ def _exponent(text: str) -> str:
 
 
 def _section(console: Console, title: str, *content: Text | Table) -> None:
+    from rich.measure import Measurement
     from rich.padding import Padding
 
     console.print()
     console.print(_text(title, "bold"))
     for item in content:
-        console.print(Padding(item, (0, 0, 0, 2), expand=False))
+        padded = Padding(item, (0, 0, 0, 2), expand=False)
+        # a number that is cut is another number: what does not fit makes long lines
+        needed = Measurement.get(console, console.options.update(width=_WIDEST), padded).minimum
+        console.print(padded, width=max(needed, console.width), crop=False)
 
 
 def _table(*columns: str) -> Table:

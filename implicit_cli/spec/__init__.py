@@ -18,7 +18,7 @@ from implicit_cli.spec.model import (
     SweepSpec,
 )
 from implicit_cli.spec.targets import split_target
-from implicit_cli.spec.values import LoadedValue, read_axis, read_value
+from implicit_cli.spec.values import LoadedValue, named_file, read_array, read_axis, read_value
 
 __all__ = [
     "DIRECTION_OPTIONS",
@@ -40,6 +40,8 @@ __all__ = [
     "SweepSpec",
     "json_schema",
     "load_spec",
+    "named_file",
+    "read_array",
     "read_axis",
     "read_directions",
     "read_value",

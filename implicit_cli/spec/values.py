@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,25 @@ def read_value(loaded: LoadedSpec, keys: Keys, value: Any) -> LoadedValue:
         raise InputError(f"{place}: {value}: found units '{units}' in the file, allowed: '{unit}', as the spec says")
     _check(array, lambda _: f"{place}: {value}", text=text)
     return LoadedValue(array, unit if unit is not None else units, os.fspath(value))
+
+
+def read_array(text: str, place: str) -> NDArray[Any]:
+    """The array behind a reference `file.h5:/path`, relative to the working folder; `place` says where the reference stands.
+
+    Raises as `read_value` does.
+    """
+    parts = split_reference(text)
+    if parts is None:
+        raise InputError(f"{place}: found {found(text)}, allowed: 'file.h5:/path'")
+    array, _ = reference.read(Path(parts[0]), parts[0], parts[1], place=place, text=False)
+    _check(array, lambda _: f"{place}: {text}", text=False)
+    return array
+
+
+def named_file(text: str) -> str | None:
+    """The file of a reference or of a CSV column; None for a text that is neither."""
+    parts = split_reference(text) or table.split_column(text)
+    return parts[0] if parts is not None else None
 
 
 def read_axis(loaded: LoadedSpec, target: str) -> tuple[LoadedValue, ...]:

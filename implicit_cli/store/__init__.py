@@ -5,11 +5,15 @@ from implicit_cli.store.atomic import check_output, replace_file
 from implicit_cli.store.blocks import Blocks
 from implicit_cli.store.branch import Passages, read_passages, read_state, write_state
 from implicit_cli.store.checkpoint import Checkpoint
+from implicit_cli.store.elsewhere import matlab_of, netcdf_of
+from implicit_cli.store.findings import read_findings, write_findings
 from implicit_cli.store.merge import MergeReport, merge
 from implicit_cli.store.outer import write_optimised
 from implicit_cli.store.overview import CaseRow, Overview, read_overview
 from implicit_cli.store.parts import Parts
 from implicit_cli.store.read import read_summary, summarise
+from implicit_cli.store.rerun import StoredRun, read_run, write_arrays
+from implicit_cli.store.sample import read_sample
 from implicit_cli.store.scratch import Scratch
 from implicit_cli.store.shards import Progress, Shards, read_shards, shard_bounds, write_shards
 from implicit_cli.store.stored import Outcomes, StoredCase, read_outcomes, read_stored
@@ -25,6 +29,7 @@ from implicit_cli.store.summary import (
     Summary,
     UndeterminedSummary,
 )
+from implicit_cli.store.table import csv_of, parquet_of, read_table
 from implicit_cli.store.verify import labelled, read_claims, write_verification
 from implicit_cli.store.write import write_result
 
@@ -51,23 +56,34 @@ __all__ = [
     "SolverSummary",
     "StoredArray",
     "StoredCase",
+    "StoredRun",
     "Summary",
     "UndeterminedSummary",
     "check_output",
+    "csv_of",
     "labelled",
+    "matlab_of",
     "merge",
+    "netcdf_of",
     "opened_arrays",
+    "parquet_of",
     "read_claims",
+    "read_findings",
     "read_outcomes",
     "read_overview",
     "read_passages",
+    "read_run",
+    "read_sample",
     "read_shards",
     "read_state",
     "read_stored",
     "read_summary",
+    "read_table",
     "replace_file",
     "shard_bounds",
     "summarise",
+    "write_arrays",
+    "write_findings",
     "write_optimised",
     "write_result",
     "write_shards",

@@ -58,7 +58,9 @@ PROVENANCE = "provenance"
 OUTER = "outer"
 LAMBDA = "outer/lambda"
 VERIFY = "verify"
+ANALYSIS = "analysis"
 VERIFY_PROVENANCE = "verify/provenance"
+ANALYSIS_PROVENANCE = "analysis/provenance"
 
 VALUES = {
     "jacobian": "sensitivity",
@@ -114,6 +116,8 @@ ENCODINGS = {
     LAMBDA: "quantities",
     VERIFY: "verification",
     VERIFY_PROVENANCE: "text",
+    ANALYSIS: "analysis",
+    ANALYSIS_PROVENANCE: "text",
 }
 """`encoding-type` of a group and of all groups below it, up to the next entry; `ENCODING_VERSION` counts changes to one of them."""
 ENCODING_VERSION = "1"

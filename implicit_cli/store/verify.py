@@ -1,16 +1,11 @@
-"""The group `/verify` of a result file: what `implicit verify` found; and the claims that it checks, read from the file.
-
-A file gets the group in a copy of its bytes: pages that HDF5 changes are kept in memory, all others come from the file itself when
-the copy is written, and the copy appears whole or not at all.
-"""
+"""The group `/verify` of a result file: what `implicit verify` found; and the claims that it checks, read from the file."""
 
 from __future__ import annotations
 
 import dataclasses
-import mmap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import h5py
 import numpy as np
@@ -19,15 +14,12 @@ from implicit_cli.errors import InputError, listing, nearest
 from implicit_cli.result import Array, Bound, Product, Variable
 from implicit_cli.status import Status
 from implicit_cli.store import layout
-from implicit_cli.store.atomic import replace_file
+from implicit_cli.store.addition import write_addition
 from implicit_cli.store.guard import opened
-from implicit_cli.store.image import _PAGE_BYTES, Content, Dimension, _annotate, _Dataset, _Pages, _split, _write
+from implicit_cli.store.image import Dimension, _annotate, _Dataset, _write
 from implicit_cli.store.nodes import members, outcome, texts
 from implicit_cli.store.products import Key, _keys
 from implicit_cli.verdict import CaseVerdict, Claim, Finding, Verdict, Verification
-
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
 
 _TOTAL = {"bound": "total"}
 
@@ -92,58 +84,7 @@ def write_verification(source: Path, output: Path, verification: Verification, s
 
     Raises InputError where `source` is refused, or is another file than that of `sha256`, and EnvironmentProblem as `write_result`.
     """
-    with opened(source) as file:
-        digits = bytes(file[layout.CHECKSUM][()])[-layout.CHECKSUM_LENGTH :].decode()
-        if sha256 is not None and digits != sha256:
-            raise InputError(f"{source}: the file has changed since it was read; verify it again")
-    with Path(source).open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        pages = _Copy(content)
-        with h5py.File(pages, "r+", libver=("v110", "v110"), locking=False) as file:
-            _remove(file)
-            _fill(file, verification)
-            offset = file[layout.CHECKSUM].id.get_offset() + len(layout.CHECKSUM_MARK)
-        pages.seek(offset)
-        pages.write(b"0" * layout.CHECKSUM_LENGTH)
-        replace_file(output, Content(pages, {}, offset))
-
-
-class _Copy(_Pages):
-    """A file in memory, of which only the pages that were written to take memory; the others are those of another file."""
-
-    def __init__(self, content: mmap.mmap) -> None:
-        super().__init__()
-        self._content = content
-        self._size = len(content)
-
-    def write(self, data: ReadableBuffer) -> int:
-        begin = self._position
-        for number, _ in _split(begin, begin + memoryview(data).nbytes):
-            if number not in self._pages:
-                self._pages[number] = bytearray(self._original(number))
-        return super().write(data)
-
-    def parts(self, begin: int, end: int | None = None) -> Iterator[memoryview]:
-        for number, part in _split(begin, self._size if end is None else end):
-            yield memoryview(self._pages.get(number) or self._original(number))[part]
-
-    def _original(self, number: int) -> bytes:
-        """A page as it was, filled up with zeros."""
-        return self._content[number * _PAGE_BYTES : (number + 1) * _PAGE_BYTES].ljust(_PAGE_BYTES, b"\0")
-
-
-def _remove(file: h5py.File) -> None:
-    """Take an earlier group out, and out of the lists of its dimensions."""
-    if layout.VERIFY not in file:
-        return
-
-    def detach(_: str, node: Any) -> None:
-        if isinstance(node, h5py.Dataset):
-            for dimension in node.dims:
-                for scale in list(dimension.values()):
-                    dimension.detach_scale(scale)
-
-    file[layout.VERIFY].visititems(detach)
-    del file[layout.VERIFY]
+    write_addition(source, output, layout.VERIFY, lambda file: _fill(file, verification), sha256)
 
 
 def _fill(file: h5py.File, verification: Verification) -> None:

@@ -12,7 +12,6 @@ import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,13 +48,6 @@ class Snapshot:
     about: Mapping[str, str]
     unit: str
     warnings: tuple[str, ...] = ()
-
-
-def check_format(path: Path) -> str:
-    """`H5MD` or `extxyz`, as the name of the file says; raises InputError for another one."""
-    if path.suffix.lower() not in SUFFIXES:
-        raise InputError(f"{path}: found a name that tells no format, allowed: one that ends in {listing(SUFFIXES)}")
-    return SUFFIXES[path.suffix.lower()]
 
 
 def snapshot(stored: StoredCase, arrays: ResultArrays, *, wrap: bool) -> Snapshot:

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from implicit_cli.errors import EnvironmentProblem, InputError
 from implicit_cli.result import Variable
-from implicit_cli.store import labelled, layout, read_claims, read_stored, read_summary, write_result, write_verification
-from implicit_cli.store import verify as store_verify
+from implicit_cli.store import addition, labelled, layout, read_claims, read_stored, read_summary, write_result, write_verification
 from implicit_cli.store.guard import opened
 from implicit_cli.verdict import Finding, Verdict, claim_of
 
@@ -137,7 +136,7 @@ def test_a_write_that_fails_leaves_the_file(result, case, monkeypatch):
         next(iter(content))
         raise EnvironmentProblem("no space")
 
-    monkeypatch.setattr(store_verify, "replace_file", full)
+    monkeypatch.setattr(addition, "replace_file", full)
     with pytest.raises(EnvironmentProblem):
         write_verification(result, result, make_verification(case))
     assert result.read_bytes() == before
@@ -156,9 +155,9 @@ def test_a_copy_on_write_is_a_file(tmp_path_factory, content, writes):
     path.write_bytes(content)
     patch = pytest.MonkeyPatch()
     with patch.context() as small, path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as source:
-        for module in ("implicit_cli.store.image", "implicit_cli.store.verify"):
+        for module in ("implicit_cli.store.image", "implicit_cli.store.addition"):
             small.setattr(f"{module}._PAGE_BYTES", 8)
-        copy, expected = store_verify._Copy(source), bytearray(content)
+        copy, expected = addition._Copy(source), bytearray(content)
         for position, data in writes:
             copy.seek(position)
             assert copy.write(data) == len(data)

@@ -123,8 +123,8 @@ def test_extxyz_is_what_ase_reads(stored, rattler):
     import ase.io
 
     result, header, case = stored(rattler=rattler)
-    report = api.export(result, result.with_suffix(".xyz"))
-    assert (report.particles, report.vectors) == (N, 4)
+    report = api.convert(result, result.with_suffix(".xyz"))
+    assert report.content == f"{N} particles, 4 vectors for each"
     assert report.warnings == ("d position / d many has 65 columns, more than 64: it is left out",)
     text = result.with_suffix(".xyz").read_text()
     assert "\nSi " in text
@@ -147,7 +147,7 @@ def test_extxyz_is_what_ase_reads(stored, rattler):
 @pytest.mark.parametrize("rattler", [None, 0])
 def test_h5md_is_what_its_specification_says(stored, rattler):
     result, header, case = stored(rattler=rattler)
-    api.export(result, result.with_name("out.h5md"))
+    api.convert(result, result.with_name("out.h5md"))
     with h5py.File(result.with_name("out.h5md")) as file:
         assert file["h5md"].attrs["version"].tolist() == [1, 1]
         assert {"name"} <= set(file["h5md/author"].attrs)
@@ -170,7 +170,7 @@ def test_h5md_is_what_its_specification_says(stored, rattler):
 
 def test_a_unit_that_h5md_does_not_know_is_told_elsewhere(stored):
     result, _, _ = stored(unit="D")
-    api.export(result, result.with_name("out.h5md"))
+    api.convert(result, result.with_name("out.h5md"))
     with h5py.File(result.with_name("out.h5md")) as file:
         assert "unit" not in file["particles/trajectory/position/value"].attrs
         assert file["parameters/implicit"].attrs["length_unit"] == "D"
@@ -180,7 +180,7 @@ def test_a_unit_that_h5md_does_not_know_is_told_elsewhere(stored):
 @pytest.mark.parametrize(("d", "periodic"), [(2, (1, 1)), (2, (1, 0)), (3, (1, 0, 1)), (3, (0, 0, 0))])
 def test_what_goes_out_comes_in(stored, built, name, d, periodic):
     result, header, case = stored(d, periodic=periodic)
-    api.export(result, result.with_name(name))
+    api.convert(result, result.with_name(name))
     found = built(f"{{file: {name}, dimensions: {d}}}")
     np.testing.assert_array_equal(found.position, case.solution["position"])
     np.testing.assert_array_equal(found.periodic, np.array(periodic, bool))
@@ -192,7 +192,7 @@ def test_what_goes_out_comes_in(stored, built, name, d, periodic):
 
 def test_a_plane_gets_a_third_dimension(stored):
     result, _, case = stored(2, rattler=1)
-    api.export(result, result.with_name("out.h5md"))
+    api.convert(result, result.with_name("out.h5md"))
     with h5py.File(result.with_name("out.h5md")) as file:
         group = file["particles/trajectory"]
         assert list(group["box"].attrs["boundary"]) == ["periodic", "periodic", "none"]
@@ -207,7 +207,7 @@ def test_a_plane_gets_a_third_dimension(stored):
 def test_wrapping_moves_by_the_periodic_vectors(stored, built, d):
     periodic = [1, 0, 1][:d]
     result, header, case = stored(d, periodic=periodic)
-    api.export(result, result.with_name("out.h5md"), wrap=True)
+    api.convert(result, result.with_name("out.h5md"), wrap=True)
     found = built(f"{{file: out.h5md, dimensions: {d}}}")
     inverse = np.linalg.inv(header.inputs["cell"])
     step = (found.position - case.solution["position"]) @ inverse
@@ -220,7 +220,7 @@ def test_wrapping_moves_by_the_periodic_vectors(stored, built, d):
 @pytest.mark.parametrize("d", [2, 3])
 def test_a_strained_cell_goes_out_as_it_is_seen(stored, built, d):
     result, header, case = stored(d, strain=True)
-    api.export(result, result.with_name("out.h5md"))
+    api.convert(result, result.with_name("out.h5md"))
     found = built(f"{{file: out.h5md, dimensions: {d}}}")
     e = case.theta["strain"] + case.solution["deformation"]
     if d == 2:
@@ -233,7 +233,7 @@ def test_a_strained_cell_goes_out_as_it_is_seen(stored, built, d):
 
 def test_a_case_that_is_not_good_is_told(stored):
     result, _, _ = stored(status=Status.NOT_CONVERGED)
-    report = api.export(result, result.with_name("out.xyz"))
+    report = api.convert(result, result.with_name("out.xyz"))
     assert f"{result}: case 0 is not_converged there" in report.warnings
 
 
@@ -247,7 +247,7 @@ def test_without_cell_and_species_the_rest_goes_out(stored, tmp_path):
     result, header, _ = stored()
     inputs = {"start": header.inputs["start"]}
     bare = changed(stored, tmp_path, header={"inputs": inputs, "data": header.data[:1], "spec_resolved": "{}"})
-    report = api.export(bare, result.with_name("out.xyz"))
+    report = api.convert(bare, result.with_name("out.xyz"))
     assert report.warnings[:2] == (
         "the result holds no 'cell': the particles are written without one",
         "the result holds no 'species': all particles are written as 'A'",
@@ -260,7 +260,7 @@ def test_what_is_no_result_of_particles_is_refused(stored, tmp_path):
 
     def refused(**changes):
         with pytest.raises(InputError) as found:
-            api.export(changed(stored, tmp_path, **changes), result.with_name("out.xyz"))
+            api.convert(changed(stored, tmp_path, **changes), result.with_name("out.xyz"))
         return str(found.value)
 
     nan = {**case.solution, "position": np.full((N, 3), np.nan)}
@@ -285,8 +285,8 @@ def test_columns_without_numbers_are_told_and_left_out(stored, tmp_path):
         dataclasses.replace(p, value=p.value * np.nan, status=Status.SINGULAR) if p.wrt == "depth" else p for p in case.products
     ]
     result = changed(stored, tmp_path, products=tuple(lost))
-    report = api.export(result, result.with_name("out.xyz"))
-    assert report.vectors == 3
+    report = api.convert(result, result.with_name("out.xyz"))
+    assert report.content.endswith(", 3 vectors for each")
     assert "d position / d depth has no numbers in column 0, its status is singular: it is left out" in report.warnings
 
 
@@ -304,21 +304,21 @@ def test_names_of_columns_are_words_and_different():
 def test_the_name_must_tell_the_format(stored, name):
     result, _, _ = stored()
     with pytest.raises(InputError, match="found a name that tells no format, allowed: one that ends in "):
-        api.export(result, result.with_name(name))
+        api.convert(result, result.with_name(name))
 
 
 def test_the_result_is_not_overwritten_and_a_failure_leaves_nothing(stored, tmp_path, monkeypatch):
     result, _, _ = stored()
     with pytest.raises(InputError, match="found an input of this run"):
-        api.export(result, result)
+        api.convert(result, result)
     (tmp_path / "file").write_text("")
     with pytest.raises((InputError, EnvironmentProblem)):
-        api.export(result, tmp_path / "file" / "out.xyz")
+        api.convert(result, tmp_path / "file" / "out.xyz")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "r.h5"]
 
 
 def test_the_bytes_are_those_of_an_hdf5_file(stored):
     result, _, _ = stored()
-    api.export(result, result.with_name("out.h5"))
+    api.convert(result, result.with_name("out.h5"))
     with h5py.File(io.BytesIO(result.with_name("out.h5").read_bytes())) as file:
         assert set(file) == {"h5md", "parameters", "particles"}

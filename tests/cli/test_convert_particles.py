@@ -1,4 +1,4 @@
-"""`implicit export`: from a spec with a structure, through a run, to the files of viewers and back into a spec."""
+"""`implicit convert` of particles: from a spec with a structure, through a run, to the files of viewers and back into a spec."""
 
 import h5py
 import numpy as np
@@ -71,7 +71,7 @@ def test_a_result_keeps_its_structure(folder, there):
 
 
 def test_extxyz(implicit, there):
-    done = implicit("export", "r.h5", "-o", "out.extxyz")
+    done = implicit("convert", "r.h5", "-o", "out.extxyz")
     assert (done.code, done.out, done.err) == (0, "", "implicit: wrote out.extxyz: 2 particles, 3 vectors for each\n")
     with open("out.extxyz") as file:
         count, head, *rows = file.read().splitlines()
@@ -91,7 +91,7 @@ def test_extxyz(implicit, there):
 
 
 def test_h5md_wrapped_comes_in_again(implicit, there, folder):
-    assert implicit("export", "r.h5", "-o", "out.h5md", "--wrap", "--quiet").err == ""
+    assert implicit("convert", "r.h5", "-o", "out.h5md", "--wrap", "--quiet").err == ""
     (folder / "again.yaml").write_text(SPEC.replace("{file: start.xyz, vacancies: [1], rattle: 0.01}", "out.h5md"))
     assert implicit("run", "again.yaml", "-o", "again.h5", "--allow-plugin", "-q").code == 0
     with h5py.File("r.h5") as file, h5py.File("again.h5") as again:
@@ -108,7 +108,7 @@ def test_products_at_the_stored_solution_need_no_file(implicit, there, folder):
         assert (done.code, done.err) == (0, "")
     finally:
         moved.rename(folder / "start.xyz")
-    assert implicit("export", "lift.h5", "-o", "lift.xyz").err == "implicit: wrote lift.xyz: 2 particles, 1 vector for each\n"
+    assert implicit("convert", "lift.h5", "-o", "lift.xyz").err == "implicit: wrote lift.xyz: 2 particles, 1 vector for each\n"
     with open("lift.xyz") as file:
         _, head, *rows = file.read().splitlines()
     assert "pos:R:3:d_position_along_lift:R:3:undetermined" in head
@@ -121,7 +121,7 @@ def test_products_at_the_stored_solution_need_no_file(implicit, there, folder):
     [
         (
             ["r.h5", "-o", "out.pdb"],
-            "out.pdb: found a name that tells no format, allowed: one that ends in '.extxyz', '.h5', '.h5md', ",
+            "out.pdb: found a name that tells no format, allowed: one that ends in '.csv', '.extxyz', '.h5', ",
         ),
         (["r.h", "-o", "out.xyz"], "r.h: no such file; did you mean 'r.h5'?"),
         (["r.h5", "-o", "r.h5"], "r.h5: found an input of this run, allowed: another name for the result"),
@@ -131,7 +131,7 @@ def test_products_at_the_stored_solution_need_no_file(implicit, there, folder):
     ],
 )
 def test_refusals(implicit, there, arguments, message):
-    done = implicit("export", *arguments)
+    done = implicit("convert", *arguments)
     assert (done.code, done.out) == (2, "")
     assert message in done.err
     assert done.err.count("\n") <= 2

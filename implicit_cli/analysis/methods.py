@@ -1,0 +1,112 @@
+"""The analyses by name, what each needs, and which of them a result allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+
+from implicit_cli.analysis.chaos import chaos
+from implicit_cli.analysis.derivative_based import active, dgsm
+from implicit_cli.analysis.local import covariance_of, delta_method, elasticities
+from implicit_cli.analysis.variance_based import fast, moment_independent, morris, sobol
+from implicit_cli.errors import EnvironmentProblem, InputError, listing, nearest
+from implicit_cli.sample import Array, Finding, Sample
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked for: `case` is the row of a single case, `deviations` and `covariance` say how uncertain inputs are."""
+
+    case: int | None = None
+    deviations: Mapping[str, float] | None = None
+    covariance: Array | None = None
+    fill: bool = False
+
+    @property
+    def uncertain(self) -> bool:
+        return bool(self.deviations) or self.covariance is not None
+
+
+@dataclass(frozen=True)
+class Method:
+    """An analysis: its function, a line about it, the designs that allow it (none: any), and what it takes from the result."""
+
+    run: Callable[[Sample, Wanted], list[Finding]]
+    doc: str
+    design: str = ""
+    distributions: bool = False
+    derivatives: bool = False
+
+
+def _delta(sample: Sample, wanted: Wanted) -> list[Finding]:
+    if wanted.case is None:
+        raise InputError(f"{sample.path}: the delta method is about one case; allowed: --case ID")
+    return delta_method(sample, wanted.case, covariance_of(sample, wanted.deviations or {}, wanted.covariance))
+
+
+METHODS: Mapping[str, Method] = MappingProxyType(
+    {
+        "elasticity": Method(
+            lambda s, w: elasticities(s, w.case), "(theta / y) dy/dtheta, at a case or over all", derivatives=True
+        ),
+        "delta": Method(_delta, "what uncertain inputs make of the outputs at a case (delta method)", derivatives=True),
+        "dgsm": Method(
+            lambda s, _: dgsm(s), "E[(dy/dtheta)^2], and bounds on total Sobol indices", distributions=True, derivatives=True
+        ),
+        "active": Method(
+            lambda s, _: active(s), "active subspace: directions of most change", distributions=True, derivatives=True
+        ),
+        "chaos": Method(
+            lambda s, _: chaos(s), "Sobol indices by polynomial chaos with derivatives", distributions=True, derivatives=True
+        ),
+        "sobol": Method(lambda s, w: sobol(s, fill=w.fill), "Sobol indices from a Saltelli design", design="saltelli"),
+        "morris": Method(lambda s, w: morris(s, fill=w.fill), "elementary effects from a Morris design", design="morris"),
+        "fast": Method(lambda s, w: fast(s, fill=w.fill), "Sobol indices from a FAST design", design="fast"),
+        "borgonovo": Method(
+            lambda s, w: moment_independent(s, fill=w.fill), "moment-independent indices from any sample", distributions=True
+        ),
+    }
+)
+
+
+def analyse(sample: Sample, names: Sequence[str], wanted: Wanted) -> tuple[list[Finding], list[str]]:
+    """Tables of the analyses named, or of all that the result allows, and why some of these were left out.
+
+    Raises InputError for a name that is none, and for an analysis that is asked for and that the result does not allow;
+    EnvironmentProblem where one that is asked for needs a package that is not there.
+    """
+    for name in names:
+        if name not in METHODS:
+            raise InputError(f"found the analysis '{name}', allowed: {listing(METHODS)}{nearest(name, METHODS)}")
+    findings: list[Finding] = []
+    left: list[str] = []
+    for name in names or fitting(sample, wanted):
+        try:
+            findings += METHODS[name].run(sample, wanted)
+        except (InputError, EnvironmentProblem) as error:
+            if names:
+                raise
+            left.append(f"{name}: {error}")
+    if not findings:
+        why = "; ".join(left) or "it has no derivatives, and no distributions that cases were drawn from"
+        raise InputError(f"{sample.path}: nothing to analyse: {why}")
+    return findings, left
+
+
+def fitting(sample: Sample, wanted: Wanted) -> list[str]:
+    """The analyses that the result allows."""
+    drawn = bool(sample.inputs) and all(one.law is not None for one in sample.inputs)
+    differentiated = bool(np.isfinite(sample.J).any())
+    found = []
+    for name, method in METHODS.items():
+        if name == "delta":
+            fits = wanted.case is not None and (wanted.uncertain or drawn)
+        else:
+            fits = (not method.distributions or drawn) and (not method.design or method.design == sample.design)
+            fits = fits and (wanted.case is None or name == "elasticity")
+        if fits and (differentiated or not method.derivatives):
+            found.append(name)
+    return found
