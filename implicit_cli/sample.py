@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from implicit_cli.errors import InputError, listing, nearest
+
 Array = NDArray[np.float64]
 
 
@@ -54,6 +56,13 @@ class Sample:
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(one.name for one in self.inputs)
+
+    def called(self, name: str, option: str) -> list[int]:
+        """Inputs of that name, or all entries of what is called so; raises InputError, about `option`, where there is none."""
+        found = [i for i, own in enumerate(self.names) if own == name or own.startswith(f"{name}[")]
+        if not found:
+            raise InputError(f"{option}: found '{name}', allowed: {listing(self.names)}{nearest(name, self.names)}")
+        return found
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from implicit_cli.errors import InputError, listing, nearest
+from implicit_cli.errors import InputError
 from implicit_cli.sample import Array, Column, Finding, Sample
 
 
@@ -108,10 +108,7 @@ def covariance_of(sample: Sample, deviations: Mapping[str, float], given: Array 
     if deviations:
         sigma = np.zeros(n)
         for name, value in deviations.items():
-            chosen = [i for i, own in enumerate(sample.names) if own == name or own.startswith(f"{name}[")]
-            if not chosen:
-                raise InputError(f"--deviation: found '{name}', allowed: {listing(sample.names)}{nearest(name, sample.names)}")
-            sigma[chosen] = value
+            sigma[sample.called(name, "--deviation")] = value
         return np.diag(sigma**2)
     if sample.covariance is not None:
         return sample.covariance

@@ -32,10 +32,9 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Method:
-    """An analysis: its function, a line about it, the designs that allow it (none: any), and what it takes from the result."""
+    """An analysis: its function, the design that allows it (none: any), and what it takes from the result."""
 
     run: Callable[[Sample, Wanted], list[Finding]]
-    doc: str
     design: str = ""
     distributions: bool = False
     derivatives: bool = False
@@ -49,25 +48,15 @@ def _delta(sample: Sample, wanted: Wanted) -> list[Finding]:
 
 METHODS: Mapping[str, Method] = MappingProxyType(
     {
-        "elasticity": Method(
-            lambda s, w: elasticities(s, w.case), "(theta / y) dy/dtheta, at a case or over all", derivatives=True
-        ),
-        "delta": Method(_delta, "what uncertain inputs make of the outputs at a case (delta method)", derivatives=True),
-        "dgsm": Method(
-            lambda s, _: dgsm(s), "E[(dy/dtheta)^2], and bounds on total Sobol indices", distributions=True, derivatives=True
-        ),
-        "active": Method(
-            lambda s, _: active(s), "active subspace: directions of most change", distributions=True, derivatives=True
-        ),
-        "chaos": Method(
-            lambda s, _: chaos(s), "Sobol indices by polynomial chaos with derivatives", distributions=True, derivatives=True
-        ),
-        "sobol": Method(lambda s, w: sobol(s, fill=w.fill), "Sobol indices from a Saltelli design", design="saltelli"),
-        "morris": Method(lambda s, w: morris(s, fill=w.fill), "elementary effects from a Morris design", design="morris"),
-        "fast": Method(lambda s, w: fast(s, fill=w.fill), "Sobol indices from a FAST design", design="fast"),
-        "borgonovo": Method(
-            lambda s, w: moment_independent(s, fill=w.fill), "moment-independent indices from any sample", distributions=True
-        ),
+        "elasticity": Method(lambda s, w: elasticities(s, w.case), derivatives=True),
+        "delta": Method(_delta, derivatives=True),
+        "dgsm": Method(lambda s, _: dgsm(s), distributions=True, derivatives=True),
+        "active": Method(lambda s, _: active(s), distributions=True, derivatives=True),
+        "chaos": Method(lambda s, _: chaos(s), distributions=True, derivatives=True),
+        "sobol": Method(lambda s, w: sobol(s, fill=w.fill), design="saltelli"),
+        "morris": Method(lambda s, w: morris(s, fill=w.fill), design="morris"),
+        "fast": Method(lambda s, w: fast(s, fill=w.fill), design="fast"),
+        "borgonovo": Method(lambda s, w: moment_independent(s, fill=w.fill), distributions=True),
     }
 )
 

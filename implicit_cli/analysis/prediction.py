@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from implicit_cli.errors import InputError, listing, nearest
+from implicit_cli.errors import InputError
 from implicit_cli.sample import Array, Column, Finding, Sample
 
 NEIGHBOURS = 12
@@ -85,9 +85,7 @@ def _columns(sample: Sample, values: Mapping[str, float | Sequence[float]]) -> d
     """Values by input; a name without an index is that of all its entries, which take one number or as many."""
     found: dict[int, float] = {}
     for name, value in values.items():
-        chosen = [i for i, own in enumerate(sample.names) if own == name or own.startswith(f"{name}[")]
-        if not chosen:
-            raise InputError(f"--set: found '{name}', allowed: {listing(sample.names)}{nearest(name, sample.names)}")
+        chosen = sample.called(name, "--set")
         numbers = [value] * len(chosen) if isinstance(value, (int, float)) else list(value)
         if len(numbers) != len(chosen):
             raise InputError(f"--set: found {len(numbers)} numbers for '{name}', allowed: one, or {len(chosen)}")

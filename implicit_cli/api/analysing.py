@@ -75,8 +75,6 @@ def predict(
 
 def _row(path: str, ids: Sequence[str], case: str | None) -> int | None:
     """The row of the case that is asked for, or of the only one; None for all of several."""
-    if case is None:
-        return 0 if len(ids) == 1 else None
-    if case not in ids:
-        raise InputError(f"{path}: no case '{case}', allowed: {listing(ids[:12])}{nearest(case, ids)}")
-    return ids.index(case)
+    from implicit_cli import store
+
+    return None if case is None and len(ids) > 1 else ids.index(store.chosen(Path(path), ids, case))

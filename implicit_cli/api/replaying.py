@@ -116,10 +116,11 @@ def _changes(section: str, name: str, text: str, stored: StoredRun, places: Sequ
     from implicit_cli import spec
 
     held = getattr(stored, section)[name]
-    found = next((place / text.partition(":")[0] for place in places if (place / text.partition(":")[0]).is_file()), None)
+    file, _, inside = text.partition(":")
+    found = _found(file, places)
     if found is None:
         return
-    now = spec.read_array(f"{found}:{text.partition(':')[2]}", f"{section}.{name}")
+    now = spec.read_array(f"{found}:{inside}", f"{section}.{name}")
     if now.shape != held.shape:
         yield f"{section}.{name}: {text} has the shape {now.shape} now, the result has {held.shape}"
         return
@@ -159,12 +160,17 @@ def _files(settings: Mapping[str, Any]) -> Iterator[str]:
             yield from dict.fromkeys(walk(value))
 
 
+def _found(file: str, places: Sequence[Path]) -> Path | None:
+    """The file in the first of the places that has it."""
+    return next((place / file for place in places if (place / file).is_file()), None)
+
+
 def _bring(result: Path, file: str, room: Path, places: Sequence[Path]) -> None:
     """A file of the spec into the room, at the place that the spec says."""
     target = room / file
     if target.exists():
         return
-    source = next((place / file for place in places if (place / file).is_file()), None)
+    source = _found(file, places)
     if source is None:
         looked = listing(map(str, places))
         raise InputError(f"{result}: its spec names {file}, which is not in {looked}; allowed: --folder DIR, where it is")

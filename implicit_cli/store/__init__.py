@@ -16,7 +16,7 @@ from implicit_cli.store.rerun import StoredRun, read_run, write_arrays
 from implicit_cli.store.sample import read_sample
 from implicit_cli.store.scratch import Scratch
 from implicit_cli.store.shards import Progress, Shards, read_shards, shard_bounds, write_shards
-from implicit_cli.store.stored import Outcomes, StoredCase, read_outcomes, read_stored
+from implicit_cli.store.stored import Outcomes, StoredCase, chosen, read_outcomes, read_stored
 from implicit_cli.store.summary import (
     CaseSummary,
     ConstantSummary,
@@ -60,6 +60,7 @@ __all__ = [
     "Summary",
     "UndeterminedSummary",
     "check_output",
+    "chosen",
     "csv_of",
     "labelled",
     "matlab_of",

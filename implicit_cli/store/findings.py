@@ -12,6 +12,7 @@ import numpy as np
 from implicit_cli.sample import Column, Finding
 from implicit_cli.store import layout
 from implicit_cli.store.addition import write_addition
+from implicit_cli.store.guard import opened
 from implicit_cli.store.image import Dimension, _annotate, _Dataset, _write
 from implicit_cli.store.nodes import members, text, texts
 
@@ -31,8 +32,6 @@ def write_findings(source: Path, output: Path, findings: Iterable[Finding], abou
 
 def read_findings(path: Path) -> tuple[Finding, ...]:
     """The tables of a result file, in the order written; none where it was not analysed. Raises as `read_summary` does."""
-    from implicit_cli.store.guard import opened
-
     with opened(path) as file:
         return tuple(
             _finding(node, method, of, axis)

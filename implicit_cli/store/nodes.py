@@ -56,6 +56,14 @@ def labels(node: h5py.Dataset, axis: int) -> list[str]:
     return texts(found) if h5py.check_string_dtype(found.dtype) else [str(label) for label in found[()].tolist()]
 
 
+def place_of(node: h5py.Dataset, entry: int) -> str:
+    """What entry number `entry` of a case is called in brackets, by its labels: "[bmi]"; empty for a number."""
+    shape = node.shape[1:]
+    index = np.unravel_index(entry, shape) if shape else ()
+    names = [labels(node, axis + 1)[int(i)] for axis, i in enumerate(index)]
+    return f"[{', '.join(names)}]" if names else ""
+
+
 def norm(values: Array) -> float:
     """2-norm of a vector without overflow; 0 for nothing."""
     return longest(np.reshape(values, (-1, 1)))

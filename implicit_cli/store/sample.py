@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from implicit_cli.sample import Input, Sample
 from implicit_cli.status import Status
 from implicit_cli.store import layout
 from implicit_cli.store.guard import opened
-from implicit_cli.store.nodes import labels, members, text, texts
+from implicit_cli.store.nodes import labels, members, place_of, text, texts
 
 MOST_ENTRIES = 1000
 """Entries of outputs, and numbers that vary, that are looked at together."""
@@ -40,6 +41,9 @@ _BENDS = {
     "softplus": lambda theta: -np.expm1(-theta) * np.exp(-theta),
 }
 """d2theta/dlambda2 likewise."""
+
+
+Read = Callable[[str], Array]
 
 
 class _Varied(NamedTuple):
@@ -70,10 +74,11 @@ def read_sample(path: Path, of: Sequence[str] = ()) -> Sample:
         places = list(_places(file, path, of))
         y, y_bound = (np.stack(parts, axis=1) for parts in zip(*[_output(file, *place) for place in places], strict=True))
         J, J_bound = (np.full((len(ids), len(places), len(varied)), np.nan) for _ in range(2))
+        read = cache(lambda path: np.asarray(file[path][()], float))  # an array has many entries, each of which is looked at
         for k, (_, name, entry, _) in enumerate(places):
             for i, one in enumerate(varied):
                 if one.group == layout.PARAMETERS:
-                    J[:, k, i], J_bound[:, k, i] = _derivative(file, name, entry, one, theta[:, i], status)
+                    J[:, k, i], J_bound[:, k, i] = _derivative(file, read, name, entry, one, theta[:, i])
         found = Sample(
             path=str(path),
             ids=ids,
@@ -102,7 +107,7 @@ def _varied(file: h5py.File, sweep: Mapping[str, Any]) -> Iterator[_Varied]:
         for name in names:
             node = file[f"{layout.PARAMETERS}/{layout.component(name)}"]
             for entry in range(int(np.prod(node.shape[1:], dtype=int))):
-                yield _Varied(Input(_label(node, name, entry), str(node.attrs["units"])), layout.PARAMETERS, name, (entry,))
+                yield _Varied(Input(f"{name}{place_of(node, entry)}", str(node.attrs["units"])), layout.PARAMETERS, name, (entry,))
         return
     for target, axis in sweep["over"].items():
         match = _ENTRY.fullmatch(target)
@@ -118,26 +123,18 @@ def _varied(file: h5py.File, sweep: Mapping[str, Any]) -> Iterator[_Varied]:
             arguments = [np.broadcast_to(np.asarray(part, float), () if index else shape).ravel() for part in axis[kind]]
             for place, entry in enumerate(entries):
                 law = kind, tuple(float(part[place]) for part in arguments)
-                yield _Varied(Input(_label(node, name, entry), unit, law), group, name, (entry,))
+                yield _Varied(Input(f"{name}{place_of(node, entry)}", unit, law), group, name, (entry,))
         elif len(entries) > 1 and _alike(node):
             yield _Varied(Input(name, unit), group, name, tuple(entries))
         else:
             for entry in entries:
-                yield _Varied(Input(_label(node, name, entry), unit), group, name, (entry,))
+                yield _Varied(Input(f"{name}{place_of(node, entry)}", unit), group, name, (entry,))
 
 
 def _alike(node: h5py.Dataset) -> bool:
     """Whether one number fills the quantity, in every case."""
     rows = node[()].reshape(node.shape[0], -1)
     return bool((rows == rows[:, :1]).all())
-
-
-def _label(node: h5py.Dataset, name: str, entry: int) -> str:
-    shape = node.shape[1:]
-    if not shape:
-        return name
-    index = np.unravel_index(entry, shape)
-    return f"{name}[{', '.join(labels(node, axis + 1)[int(i)] for axis, i in enumerate(index))}]"
 
 
 def _values(file: h5py.File, one: _Varied) -> Array:
@@ -164,7 +161,7 @@ def _places(file: h5py.File, path: Path, of: Sequence[str]) -> Iterator[tuple[st
                 f"{path}: found {size:,} entries of {name}, allowed: at most {MOST_ENTRIES:,}, or one: --of '{name}[0]'"
             )
         entries = range(size) if place is None else [_entry(node, name, place)]
-        found += [(groups[name], name, entry, _label(node, name, entry)) for entry in entries]
+        found += [(groups[name], name, entry, f"{name}{place_of(node, entry)}") for entry in entries]
     if len(found) > MOST_ENTRIES:
         raise InputError(f"{path}: found {len(found):,} entries of outputs, allowed: at most {MOST_ENTRIES:,}; fewer by --of")
     yield from found
@@ -195,17 +192,14 @@ def _output(file: h5py.File, group: str, name: str, entry: int, _: str) -> tuple
     return value, np.full(len(value), np.nan) if bound is None else np.asarray(bound["bound"][()], float)
 
 
-def _derivative(file: h5py.File, name: str, entry: int, one: _Varied, theta: Array, status: Array) -> tuple[Array, Array]:
+def _derivative(file: h5py.File, read: Read, name: str, entry: int, one: _Varied, theta: Array) -> tuple[Array, Array]:
     """dy/dtheta of an entry (cases,), and its bound; NaN where there is none."""
-    nothing = np.full(len(status), np.nan)
     key = ("jacobian", "", name, one.name, "")
-    path = layout.value_path(*key)
+    path, cases, columns = layout.value_path(*key), len(theta), _size(file, one)
     if path not in file:
-        return nothing, nothing
-    node = file[path]
-    columns = _size(file, one)
-    value = np.asarray(node[()], float).reshape(len(status), -1, columns)[:, entry][:, one.entries].sum(axis=1)
-    bound = np.asarray(file[layout.bound_path(*key)]["bound"][()], float).reshape(len(status), columns)[:, one.entries].sum(axis=1)
+        return np.full(cases, np.nan), np.full(cases, np.nan)
+    value = read(path).reshape(cases, -1, columns)[:, entry][:, one.entries].sum(axis=1)
+    bound = read(f"{layout.bound_path(*key)}/bound").reshape(cases, columns)[:, one.entries].sum(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         slope = np.abs(_SLOPES[_transform(file, one.name)](theta))
         value, bound = value / slope, bound / slope
@@ -228,10 +222,9 @@ def _curvature(
     for k, (_, name, _, _) in enumerate(places):
         for i, one in enumerate(varied):
             for j, other in enumerate(varied):
-                for first, second, a, b in ((one, other, i, j), (other, one, j, i)):
-                    path = layout.value_path("hessian", "", name, first.name, second.name)
-                    if path in file and np.isnan(H[:, k, a, b]).all():
-                        H[:, k, a, b] = H[:, k, b, a] = _second(file[path], file, first, second)
+                path = layout.value_path("hessian", "", name, one.name, other.name)
+                if path in file:
+                    H[:, k, i, j] = H[:, k, j, i] = _second(file[path], file, one, other)
     with np.errstate(divide="ignore", invalid="ignore"):
         slope = np.stack([_SLOPES[_transform(file, one.name)](theta[:, i]) for i, one in enumerate(varied)], axis=1)
         bend = np.stack([_BENDS[_transform(file, one.name)](theta[:, i]) for i, one in enumerate(varied)], axis=1)

@@ -14,8 +14,9 @@ from implicit_cli.errors import EnvironmentProblem, InputError, listing, nearest
 from implicit_cli.result import Array
 from implicit_cli.store import layout
 from implicit_cli.store.guard import opened
-from implicit_cli.store.nodes import labels, members, outcome, texts
+from implicit_cli.store.nodes import members, outcome, place_of, texts
 from implicit_cli.store.products import Key, _frame, _keys
+from implicit_cli.store.stored import chosen
 
 MOST_COLUMNS = 10_000
 INSTALL = "pip install 'implicit-cli[parquet]'"
@@ -32,13 +33,12 @@ def read_table(path: Path, *, of: Sequence[str] = (), case: str | None = None) -
     with opened(path) as file:
         group = file[layout.CASES]
         ids = texts(group["id"])
-        if case is not None and case not in ids:
-            raise InputError(f"{path}: no case '{case}', allowed: {listing(ids[:12])}{nearest(case, ids)}")
+        rows = slice(None) if case is None else [ids.index(chosen(path, ids, case))]
         known = [name for part in (layout.SOLUTION, layout.OUTPUTS) for name, _ in members(file, part)]
         for name in of:
             if name not in known:
                 raise InputError(f"--of: found '{name}', allowed: {listing(known)}{nearest(name, known)}")
-        chosen = set(of or known)
+        wanted = set(of or known)
         names = {code: outcome(group["status"], code).label for code in set(group["status"][()].tolist())}
         columns: Columns = {
             "id": np.array(ids, object),
@@ -48,14 +48,13 @@ def read_table(path: Path, *, of: Sequence[str] = (), case: str | None = None) -
         for part in (layout.PARAMETERS, layout.SWEPT):
             columns |= dict(_entries(file, part, [name for name, _ in members(file, part)]))
         for part in (layout.SOLUTION, layout.OUTPUTS):
-            columns |= dict(_entries(file, part, [name for name, _ in members(file, part) if name in chosen]))
+            columns |= dict(_entries(file, part, [name for name, _ in members(file, part) if name in wanted]))
         for key in _keys(file):
-            if (key[2] or key[1]) in chosen or not key[2]:
+            if (key[2] or key[1]) in wanted or not key[2]:
                 columns |= dict(_derivatives(file, key))
         if len(columns) > MOST_COLUMNS:
             found = f"{len(columns):,} columns"
             raise InputError(f"{path}: found {found}, allowed: at most {MOST_COLUMNS:,}; fewer by --of, or as .nc or .mat")
-        rows = slice(None) if case is None else slice(ids.index(case), ids.index(case) + 1)
         return {name: column[rows] for name, column in columns.items()}
 
 
@@ -86,18 +85,10 @@ def _entries(file: h5py.File, part: str, names: Sequence[str]) -> Iterator[tuple
         node = file[f"{part}/{layout.component(name)}"]
         rows = node[()].reshape(node.shape[0], -1)
         for entry in range(rows.shape[1]):
-            yield f"{name}{_place(node, entry)}", rows[:, entry]
+            yield f"{name}{place_of(node, entry)}", rows[:, entry]
         bound = file.get(layout.quantity_bound_path(part, name)) if part in (layout.SOLUTION, layout.OUTPUTS) else None
         if bound is not None:
             yield f"bound of {name}", bound["bound"][()]
-
-
-def _place(node: h5py.Dataset, entry: int) -> str:
-    shape = node.shape[1:]
-    if not shape:
-        return ""
-    index = np.unravel_index(entry, shape)
-    return f"[{', '.join(labels(node, axis + 1)[int(i)] for axis, i in enumerate(index))}]"
 
 
 def _derivatives(file: h5py.File, key: Key) -> Iterator[tuple[str, Array]]:
