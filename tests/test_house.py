@@ -186,6 +186,8 @@ def test_every_command_is_in_the_design():
         "optimize",
         "analyze",
         "predict",
+        "plot",
+        "report",
         "replay",
         "convert",
         "problems",

@@ -3,8 +3,8 @@
 y(xi) = sum_a c_a psi_a(xi) with orthonormal polynomials, Legendre's for uniform and Hermite's for normal inputs. A case with its
 derivatives by n inputs gives n + 1 equations. With rows of derivatives weighed by (1 - xi_i^2)^(1/2) for uniform inputs, and 1 for
 normal ones, the columns are orthogonal in the mean for values and derivatives alike, so that both ask for the same c. The basis, a
-total degree and a hyperbolic cut, is that with the least error on cases left out (ten parts). With D_u the sum of c_a^2 over those
-a that have just the inputs u,
+total degree and a hyperbolic cut, is that with the least error on cases left out (ten parts), or the first with next to none. With
+D_u the sum of c_a^2 over those a that have just the inputs u,
 
     S_i = D_i / D,        S_i^tot = sum of D_u with i in u / D
 
@@ -26,12 +26,16 @@ from implicit_cli.analysis.standard import Standard, independent
 from implicit_cli.errors import InputError
 from implicit_cli.sample import Array, Column, Finding, Sample
 
-MOST_TERMS = 800
-"""Of a basis; a fit takes rows times the square of it."""
+MOST_TERMS, WORK = 800, 1.5e9
+"""Of a basis, and equations times the square of its terms, which is what a fit takes."""
+FEW_TERMS = 100
+"""That a basis may have in any case."""
 ROWS_PER_TERM = 1.3
 """Equations there must be for each coefficient."""
 PATIENCE = 3
 """Larger bases in a row that may be worse: an even function gains nothing by odd degrees."""
+ENOUGH = 1e-9
+"""Part of the variance that may be left unexplained: a basis that leaves less is taken, and no better one looked for."""
 SIGNS, SEED = 4, 0
 
 
@@ -74,7 +78,8 @@ def chaos(sample: Sample) -> list[Finding]:
 def _best(xi: Array, families: tuple[str, ...], y: Array, g: Array, sample: Sample) -> tuple[Index, Fit]:
     """The basis with the least error on cases left out, the constant first, and its fit."""
     order = np.argsort(-np.mean(g**2, axis=0), kind="stable")
-    most = min(MOST_TERMS, int(y.size * (1 + xi.shape[1]) / ROWS_PER_TERM))
+    rows = y.size * (1 + xi.shape[1])
+    most = int(min(MOST_TERMS, rows / ROWS_PER_TERM, max((WORK / rows) ** 0.5, FEW_TERMS)))
     best: tuple[Index, Fit] | None = None
     for growing in bases(order, most):
         least, worse = np.inf, 0
@@ -82,6 +87,8 @@ def _best(xi: Array, families: tuple[str, ...], y: Array, g: Array, sample: Samp
             fit = Fit(xi, families, basis, y, g)
             if best is None or fit.left_out < best[1].left_out:
                 best = basis, fit
+            if fit.left_out < ENOUGH:
+                return best
             least, worse = (fit.left_out, 0) if fit.left_out < least else (least, worse + 1)
             if worse == PATIENCE:
                 break

@@ -92,17 +92,16 @@ def active(sample: Sample) -> list[Finding]:
         shift = float(np.mean(2 * np.linalg.norm(g, axis=1) * error + error**2))
         values, vectors = _eigen(g)
         size = _dimension(values)
-        low, high = interval(partial(_eigenvalues, g), rows.size)
-        _, apart = interval(partial(_apart, g, vectors, size), rows.size)
+        low, high = interval(partial(_resampled, g, vectors, size), rows.size)
         gap = float(values[size - 1] - values[size]) if size < len(values) else np.inf
         numbers = tuple(str(i + 1) for i in range(len(values)))
         facts = {
             "cases": float(rows.size),
             "dimension": float(size),
             "gap": gap,
-            "distance": min(float(apart) + (shift / gap if gap > 0 else np.inf), 1.0),
+            "distance": min(float(high[-1]) + (shift / gap if gap > 0 else np.inf), 1.0),
         }
-        eigenvalue = Column(values, "of E[grad y grad y']", np.maximum(low - shift, 0.0), high + shift)
+        eigenvalue = Column(values, "of E[grad y grad y']", np.maximum(low[:-1] - shift, 0.0), high[:-1] + shift)
         findings.append(Finding("active", name, "direction", numbers, {"eigenvalue": eigenvalue}, facts, notes))
         columns = {"activity": Column(_activity(values, vectors, size), "share of E[|grad y|^2] in the active subspace")}
         for i in range(min(size, SHOWN)):
@@ -128,7 +127,8 @@ def usable(sample: Sample, k: int) -> tuple[np.ndarray, tuple[str, ...]]:
 
 def _eigen(g: Array) -> tuple[Array, Array]:
     """Eigenvalues of g'g / cases, largest first, and eigenvectors in columns, each with its largest component above zero."""
-    _, sigma, V = np.linalg.svd(g / len(g) ** 0.5, full_matrices=True)
+    # all of V, and no more of U than that takes
+    _, sigma, V = np.linalg.svd(g / len(g) ** 0.5, full_matrices=len(g) < g.shape[1])
     values = np.zeros(g.shape[1])
     values[: sigma.size] = sigma**2
     largest = np.argmax(np.abs(V), axis=1)
@@ -145,14 +145,11 @@ def _dimension(values: Array) -> int:
     return int(np.argmax(ratios[:most])) + 1
 
 
-def _eigenvalues(g: Array, chosen: np.ndarray) -> Array:
-    return _eigen(g[chosen])[0]
-
-
-def _apart(g: Array, V: Array, size: int, chosen: np.ndarray) -> Array:
-    """Sine of the largest angle between the first `size` directions of V and of the chosen cases."""
-    W = _eigen(g[chosen])[1]
-    return np.asarray(np.linalg.norm(V[:, size:].T @ W[:, :size], 2) if size < V.shape[1] else 0.0)
+def _resampled(g: Array, V: Array, size: int, chosen: np.ndarray) -> Array:
+    """Eigenvalues for the chosen cases, and the sine of the largest angle between their first `size` directions and those of V."""
+    values, W = _eigen(g[chosen])
+    apart = np.linalg.norm(V[:, size:].T @ W[:, :size], 2) if size < V.shape[1] else 0.0
+    return np.append(values, apart)
 
 
 def _activity(values: Array, vectors: Array, size: int) -> Array:

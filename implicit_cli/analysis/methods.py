@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from implicit_cli.analysis.chaos import chaos
 from implicit_cli.analysis.derivative_based import active, dgsm
@@ -32,12 +33,15 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Method:
-    """An analysis: its function, the design that allows it (none: any), and what it takes from the result."""
+    """An analysis: its function, the design that allows it (none: any), what it takes from the result, and whether it is `slow`,
+    minutes for a thousand cases, and so made only where it is named.
+    """
 
     run: Callable[[Sample, Wanted], list[Finding]]
     design: str = ""
     distributions: bool = False
     derivatives: bool = False
+    slow: bool = False
 
 
 def _delta(sample: Sample, wanted: Wanted) -> list[Finding]:
@@ -56,13 +60,13 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "sobol": Method(lambda s, w: sobol(s, fill=w.fill), design="saltelli"),
         "morris": Method(lambda s, w: morris(s, fill=w.fill), design="morris"),
         "fast": Method(lambda s, w: fast(s, fill=w.fill), design="fast"),
-        "borgonovo": Method(lambda s, w: moment_independent(s, fill=w.fill), distributions=True),
+        "borgonovo": Method(lambda s, w: moment_independent(s, fill=w.fill), distributions=True, slow=True),
     }
 )
 
 
 def analyse(sample: Sample, names: Sequence[str], wanted: Wanted) -> tuple[list[Finding], list[str]]:
-    """Tables of the analyses named, or of all that the result allows, and why some of these were left out.
+    """Tables of the analyses named, or of all quick ones that the result allows, and why some were left out.
 
     Raises InputError for a name that is none, and for an analysis that is asked for and that the result does not allow;
     EnvironmentProblem where one that is asked for needs a package that is not there.
@@ -73,8 +77,13 @@ def analyse(sample: Sample, names: Sequence[str], wanted: Wanted) -> tuple[list[
     findings: list[Finding] = []
     left: list[str] = []
     for name in names or fitting(sample, wanted):
+        if METHODS[name].slow and not names:
+            left.append(f"{name}: takes long, and is made where it is named")
+            continue
         try:
-            findings += METHODS[name].run(sample, wanted)
+            # matrices are small: beside other work, threads that wait for each other took ten times as long as one
+            with threadpool_limits(1, user_api="blas"):
+                findings += METHODS[name].run(sample, wanted)
         except (InputError, EnvironmentProblem) as error:
             if names:
                 raise

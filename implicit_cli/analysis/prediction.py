@@ -119,10 +119,21 @@ def _between(sample: Sample, target: Array, usable: Rows, spread: Array) -> _Mad
     order = usable[np.argsort(distance, kind="stable")]
     made = _interpolated(sample, target, order, spread)
     missed = []
-    for one in order[:JUDGES]:
+    for one in _within(sample.theta[order], order, target)[:JUDGES]:
         others = _interpolated(sample, sample.theta[one], order[order != one], spread)
         missed.append(np.abs(others.value - sample.y[one]))
     return _Made(made.value, made.certified, np.max(missed, axis=0), made.cases)
+
+
+def _within(theta: Array, order: Rows, target: Array) -> Rows:
+    """The cases in `order` that judge a prediction: along one input, those at the ends lie beyond all others, and say nothing of a
+    target between them.
+    """
+    low, high = theta.min(axis=0), theta.max(axis=0)
+    varied = high > low
+    inside = ((low < theta) & (theta < high))[:, varied].all(axis=1)
+    between = bool(((low <= target) & (target <= high)).all())
+    return order[inside] if varied.sum() == 1 and between and inside.any() else order
 
 
 def _interpolated(sample: Sample, target: Array, order: Rows, spread: Array) -> _Made:

@@ -11,11 +11,13 @@ from implicit_cli.api.analysing import analyze, predict
 from implicit_cli.api.problems import check_problem, describe_problem, new_problem, problems
 from implicit_cli.api.reading import compare, convert, info, overview, schema, show
 from implicit_cli.api.replaying import replay
+from implicit_cli.api.reporting import figures, plot, report
 from implicit_cli.api.reports import (
     AnalysisReport,
     CaseLine,
     ConformanceReport,
     ConvertReport,
+    DrawnReport,
     MergeReport,
     Observer,
     OptimizeReport,
@@ -53,6 +55,7 @@ __all__ = [
     "CaseLine",
     "ConformanceReport",
     "ConvertReport",
+    "DrawnReport",
     "MergeReport",
     "Observer",
     "OptimizeReport",
@@ -70,16 +73,19 @@ __all__ = [
     "compare",
     "convert",
     "describe_problem",
+    "figures",
     "info",
     "merge_sweep",
     "new_problem",
     "optimize",
     "overview",
     "plan_sweep",
+    "plot",
     "predict",
     "problems",
     "products",
     "replay",
+    "report",
     "requeue",
     "run",
     "schema",

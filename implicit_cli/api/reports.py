@@ -241,6 +241,18 @@ class AnalysisReport:
 
 
 @dataclass(frozen=True)
+class DrawnReport:
+    """What `plot` or `report` wrote: where, title and caption of the figure, how many there are, and what was left out and why."""
+
+    path: Path
+    title: str
+    caption: str
+    figures: int
+    seconds: float
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class ReplayReport:
     """What `replay` found: the result beside the new one; `changed` tells of files whose data are others now than in the result.
 

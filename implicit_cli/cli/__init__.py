@@ -21,6 +21,7 @@ from implicit_cli.cli import (
     convert,
     info,
     optimize,
+    plot,
     predict,
     problems,
     products,
@@ -53,6 +54,8 @@ app.command("show", short_help="Show what is in a result file.")(show.show)
 app.command("jvp", short_help="Derivatives along directions, at a stored solution.")(products.jvp)
 app.command("vjp", short_help="Derivatives of cotangents, at a stored solution.")(products.vjp)
 app.command("analyze", short_help="Which parameters matter, and how uncertain outputs are.")(analyze.analyze)
+app.command("plot", short_help="Draw a figure of a result.")(plot.plot)
+app.command("report", short_help="Write a page with all that a result says.")(plot.report)
 app.command("predict", short_help="Outputs at other parameters, from the cases of a result.")(predict.predict)
 app.command("replay", short_help="Run again what a result was made from, and compare.")(replay.replay)
 app.command("compare", short_help="Compare two results within their bounds.")(compare.compare)

@@ -7,6 +7,7 @@ from implicit_cli.engine.conformance import conformance
 from implicit_cli.engine.deadline import TimedOut
 from implicit_cli.engine.plan import Plan, make_plan
 from implicit_cli.engine.solving import solved, solved_before, story_of
+from implicit_cli.engine.spectrum import Spectrum, spectrum
 from implicit_cli.engine.sweep import Cases
 from implicit_cli.engine.sweeping import marked, run_cases
 from implicit_cli.engine.vectors import Vectors
@@ -18,6 +19,7 @@ __all__ = [
     "Cases",
     "Followed",
     "Plan",
+    "Spectrum",
     "TimedOut",
     "Vectors",
     "bind",
@@ -31,6 +33,7 @@ __all__ = [
     "run_cases",
     "solved",
     "solved_before",
+    "spectrum",
     "story_of",
     "verify_case",
 ]

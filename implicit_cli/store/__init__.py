@@ -7,6 +7,7 @@ from implicit_cli.store.branch import Passages, read_passages, read_state, write
 from implicit_cli.store.checkpoint import Checkpoint
 from implicit_cli.store.elsewhere import matlab_of, netcdf_of
 from implicit_cli.store.findings import read_findings, write_findings
+from implicit_cli.store.material import Material, read_material
 from implicit_cli.store.merge import MergeReport, merge
 from implicit_cli.store.outer import write_optimised
 from implicit_cli.store.overview import CaseRow, Overview, read_overview
@@ -41,6 +42,7 @@ __all__ = [
     "ConstantSummary",
     "EntrySummary",
     "LinearSummary",
+    "Material",
     "MergeReport",
     "NullSpaceSummary",
     "Outcomes",
@@ -70,6 +72,7 @@ __all__ = [
     "parquet_of",
     "read_claims",
     "read_findings",
+    "read_material",
     "read_outcomes",
     "read_overview",
     "read_passages",

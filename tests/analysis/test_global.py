@@ -257,7 +257,7 @@ def test_what_a_result_does_not_allow_is_refused_by_name(functions):
     with pytest.raises(InputError, match=r"u0 has levels, and no distribution; allowed: a sweep with design "):
         analyse(levels, ["dgsm"], Wanted())
     names = {one.method for one in analyse(sample, [], Wanted())[0]}
-    assert names == {"elasticity", "dgsm", "active", "chaos", "borgonovo"}
+    assert names == {"elasticity", "dgsm", "active", "chaos"}
 
 
 def test_an_output_that_does_not_change_has_no_indices(functions):

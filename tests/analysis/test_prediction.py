@@ -103,3 +103,15 @@ def test_what_does_not_fit_is_told(functions):
             predict(sample, values, **more)
     with pytest.raises(InputError, match="no case with derivatives to predict from"):
         predict(replace(sample, good=np.zeros(32, bool)), {"u0": 1.0})
+
+
+def test_an_estimate_between_cases_is_not_that_of_leaving_an_end_out(functions):
+    def f(t):
+        return 1000 / (1 + t)
+
+    # widely spaced, as over decades: beyond the last but one, the cubic is far off
+    sample = line(functions, f, lambda t: -1000 / (1 + t) ** 2, np.geomspace(0.01, 100, 6))
+    for t in (20.0, 60.0, 95.0):
+        column = predict(sample, {"t": t}).columns["value"]
+        assert column.low[0] <= f(t) <= column.high[0]
+        assert column.high[0] - column.low[0] < 4000
