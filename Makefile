@@ -4,6 +4,7 @@
 # make check   style, types, layers, and that generated files are fresh
 # make environment   the environment alone
 # make docs    write the generated files anew
+# make site    the documentation as a site in site/, with figures made anew; warnings are errors
 # make clean   remove environments, caches and builds; results/ stays
 #
 # Everything runs in $(VENV), made with $(PYTHON) and filled again only when pyproject.toml or constraints.txt change.
@@ -21,9 +22,10 @@ VERSION := $(shell $(PYTHON) $(VERSION_OF) 2>/dev/null)
 # The stamps carry Python's version: another PYTHON makes the environment anew.
 TEST := $(VENV)/.test-$(VERSION)
 DEV := $(VENV)/.dev-$(VERSION)
+SITE := $(VENV)/.site-$(VERSION)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo environment test test-slurm check docs clean venv
+.PHONY: demo environment test test-slurm check docs site clean venv
 .NOTPARALLEL:
 
 demo: $(TEST)
@@ -49,13 +51,19 @@ check: $(DEV)
 docs: $(TEST)
 	$(BIN)/python docs/generate.py
 
+# The variable is for a notice on the future of MkDocs. No --quiet: it hides warnings from `strict`, too.
+site: $(SITE)
+	@$(BIN)/python docs/gallery.py build/gallery
+	@log=$$(NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build 2>&1) || { echo "$$log"; exit 1; }
+	@echo "site: open site/index.html"
+
 clean:
-	rm -rf $(VENV) .venv .venv-newest build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .venv .venv-newest build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Where the environment is missing or of another Python, nothing in it counts.
 ifneq ($(shell $(BIN)/python $(VERSION_OF) 2>/dev/null || echo none),$(VERSION))
-$(TEST) $(DEV): venv
+$(TEST) $(DEV) $(SITE): venv
 endif
 
 $(TEST): pyproject.toml constraints.txt
@@ -64,6 +72,10 @@ $(TEST): pyproject.toml constraints.txt
 
 $(DEV): pyproject.toml constraints.txt
 	$(PIP) -e '.[test,dev]'
+	@touch $(TEST) $@
+
+$(SITE): pyproject.toml constraints.txt
+	$(PIP) -e '.[test,docs]'
 	@touch $(TEST) $@
 
 # Replaces an environment; never touches a folder that is none.

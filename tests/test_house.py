@@ -84,7 +84,7 @@ def test_every_direct_requirement_has_one_pin_that_satisfies_it(python: str):
             assert only.operator == "=="
             found.setdefault(canonicalize_name(pin.name), []).append(only.version)
     assert {name: versions for name, versions in found.items() if len(versions) > 1} == {}
-    for requirement in requirements("test", "dev", "xarray"):
+    for requirement in requirements("test", "dev", "docs", "xarray"):
         (version,) = found[canonicalize_name(requirement.name)]
         assert requirement.specifier.contains(version), requirement
 

@@ -182,6 +182,11 @@ def test_every_command_and_option_is_documented():
     walk(typer.main.get_command(app), ("implicit",))
 
 
+def test_the_how_to_has_a_task_for_every_command():
+    for name in typer.main.get_command(app).commands:
+        assert re.search(rf"^## .*`implicit {name}`", TEXTS["howto.md"], re.MULTILINE), name
+
+
 @pytest.mark.parametrize("sample", sorted(path.name for path in (ROOT / "sample_inputs").iterdir() if path.is_file()))
 def test_every_sample_input_is_named(sample: str):
     assert sample in ALL
@@ -215,6 +220,24 @@ def test_the_index_names_every_page():
         name = page.relative_to(ROOT / "docs").as_posix()
         index = "problems.md" if name.startswith("problems/") else "index.md"
         assert name == "index.md" or f"({name})" in TEXTS[index], name
+
+
+# The site
+
+
+def test_the_nav_names_every_page():
+    nav = re.findall(r"[\w/-]+\.md", (ROOT / "mkdocs.yml").read_text().partition("\nnav:")[2])
+    pages = {page.relative_to(ROOT / "docs").as_posix() for page in (ROOT / "docs").rglob("*.md")}
+    assert sorted(nav) == sorted(pages | {"overview.md", "changelog.md"})
+
+
+def test_the_gallery_shows_each_kind_of_figure():
+    exhibits = [exhibit for group in module("gallery").EXHIBITS.values() for exhibit in group]
+    shown = {figure.partition("-")[0] for exhibit in exhibits for figure in exhibit.figures}
+    rows = re.findall(r"^\| (`.*?`) \| ", TEXTS["report.md"], re.MULTILINE)
+    assert shown == set(re.findall(r"`([a-z]+)", " ".join(rows))) - {"borgonovo"}
+    for exhibit in exhibits:
+        assert (ROOT / exhibit.spec.partition(" ")[0]).is_file(), exhibit.spec
 
 
 # The catalogue
