@@ -39,7 +39,7 @@ EXHIBITS = {
         ),
         Exhibit("expression", "sample_inputs/expression.yaml", ("elasticities",)),
         Exhibit("quadratic", "sample_inputs/quadratic.yaml", ("verification",), then=("verify quadratic.h5 --full --in-place",)),
-        Exhibit("packing", "sample_inputs/packing.yaml", ("displacements-d_position_d_diameter",)),
+        Exhibit("packing", "sample_inputs/packing.yaml", ("displacements-d_position_d_diameter", "spectrum")),
     ),
     "Many cases": (
         Exhibit("ridge_sweep", "sample_inputs/ridge_sweep.yaml", ("response-validation_loss-penalty",)),

@@ -18,18 +18,32 @@ OF_A_CASE = ("table", "particles")
 """What `--case` goes with."""
 
 
-def show(result: Path, *, case: str | None = None) -> Summary:
-    """What is in a result file, or what of it belongs to one case."""
+def show(
+    result: Path,
+    *,
+    case: str | None = None,
+    of: Sequence[str] = (),
+    wrt: Sequence[str] = (),
+    sort: str = "size",
+    entries: int | None = 10,
+) -> Summary:
+    """What is in a result file, or what of it belongs to one case, with so many `entries` of every derivative, None for all.
+
+    `of` and `wrt` leave derivatives of some quantities, by some parameters, whole or one entry. `sort` is `size`, largest first,
+    `bound`, the least sure first, or `name`. Raises InputError for what does not fit.
+    """
     from implicit_cli import store
 
-    return store.read_summary(result, case=case)
+    return store.read_summary(result, store.Wanted(entries, tuple(of), tuple(wrt), sort), case=case)
 
 
-def overview(result: Path) -> Overview:
-    """The cases of a result file at a glance."""
+def overview(result: Path, *, of: Sequence[str] = (), wrt: Sequence[str] = (), sort: str = "case") -> Overview:
+    """The cases of a result file at a glance: outputs or unknowns `of`, moved by inputs `wrt`, the first rows by `sort`, which is
+    `case`, `bound`, `status`, or a value that is told of them. Raises InputError for what does not fit.
+    """
     from implicit_cli import store
 
-    return store.read_overview(result)
+    return store.read_overview(result, of=of, wrt=wrt, sort=sort)
 
 
 def compare(a: Path, b: Path, *, case: str | None = None, rtol: float | None = None, top: int = 5) -> Comparison:

@@ -6,7 +6,7 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -39,6 +39,13 @@ _DETAILED = 5
 _ROWS = 30
 """Rows of the table of derivatives that all products of a case share; three of each are shown in any case."""
 
+_BAR, _FULL, _HALF, _LEVELS, _PLAIN = 5, "█", "▌", "▁▂▃▄▅▆▇█", "_.-:=+*#"
+"""Letters of the longest bar, what bars are made of, and columns of sparklines, where the output has them and where not.
+
+Bars have no heading, and by that their columns are known.
+"""
+
+_ORDERS = {"size": "largest first", "bound": "least sure first", "name": "as they are stored"}
 _FEW = 4
 _RANGES = 20
 _LONG = 44
@@ -48,22 +55,64 @@ _BREAKABLE = ("case", "derivative", "product", "value", "unit", "meaning", "mess
 def show(
     result: Annotated[Path, typer.Argument(help="Result file, as `implicit run` writes it.")],
     case: Annotated[str | None, typer.Option("--case", metavar="ID", help="Show this case of several.")] = None,
+    of: Annotated[
+        list[str] | None,
+        typer.Option("--of", metavar="NAME", help="Unknown or output, whole or one entry, as in 'w[bmi]'. May be repeated."),
+    ] = None,
+    wrt: Annotated[
+        list[str] | None, typer.Option("--wrt", metavar="NAME", help="Parameter, or direction of a jvp, likewise. May be repeated.")
+    ] = None,
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            "--sort",
+            metavar="KEY",
+            help="Derivatives by size, bound or name; cases of a sweep by case, bound, status or a value that is shown. "
+            "Bounds begin with the least sure.",
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document, with all cases, instead of tables.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print all derivatives as CSV: a line for each number of each case.")] = False,
 ) -> None:
     """Show what is in a result: status, solution, derivatives with their bounds, certificate, null space, solver.
 
-    Of a sweep: how many cases ended how, the first ones, and those that failed.
+    Of a sweep: how many cases ended how, what outputs do over it, the first cases, and those that failed.
     """
     from implicit_cli import api
+    from implicit_cli.errors import InputError
 
-    if case is None and not json and (seen := api.overview(result)).cases > _DETAILED:
-        printed(lambda console: render_overview(seen, console))
-        return
-    summary = api.show(result, case=case)
+    if json and csv:
+        raise InputError("--csv: found with --json, allowed: one of them")
+    chosen: dict[str, Any] = {"of": tuple(of or ()), "wrt": tuple(wrt or ())}
+    if case is None and not json and not csv:
+        seen = api.overview(result)
+        if seen.cases > _DETAILED:
+            if chosen["of"] or chosen["wrt"] or sort:
+                seen = api.overview(result, **chosen, sort=sort or "case")
+            printed(lambda console: render_overview(seen, console))
+            return
+    narrowed = bool(chosen["of"] or chosen["wrt"])
+    summary = api.show(result, case=case, **chosen, sort=sort or "size", entries=None if csv else _ROWS if narrowed else 10)
     if json:
         write_json(summary.asdict())
-        return
-    printed(lambda console: render(summary, console))
+    elif csv:
+        _write_csv(summary)
+    else:
+        printed(lambda console: render(summary, console, _ORDERS[sort or "size"]))
+
+
+def _write_csv(summary: Summary) -> None:
+    """All derivatives of a summary, a line for each, numbers with all their digits."""
+    import csv
+
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(("case", "product", "of", "wrt", "value", "bound", "bound_kind", "unit", "status"))
+    for case in summary.cases:
+        for product in case.products:
+            for entry in product.entries:
+                by = entry.wrt or product.name
+                numbers = (entry.value, entry.bound, product.bound_kind if entry.bound == entry.bound else "none")
+                writer.writerow((case.id, product.kind, entry.of, by, *numbers, product.unit, product.status))
 
 
 def printed(write: Callable[[Console], None]) -> None:
@@ -80,8 +129,8 @@ def printed(write: Callable[[Console], None]) -> None:
     sys.stdout.write(text.encode(console.encoding, "replace").decode(console.encoding))
 
 
-def render(summary: Summary, console: Console) -> None:
-    """Print a summary to `console`."""
+def render(summary: Summary, console: Console, order: str = "largest first") -> None:
+    """Print a summary to `console`; `order` says how its derivatives are sorted."""
     _head(summary, console)
     if len(summary.cases) > 1:
         table = _table("case", "status", "seconds", "message")
@@ -90,21 +139,56 @@ def render(summary: Summary, console: Console) -> None:
             table.add_row(*row)
         _section(console, f"{len(summary.cases)} cases", table)
     for case in summary.cases:
-        _case(case, console)
+        _case(case, console, order)
 
 
 def render_overview(seen: Overview, console: Console) -> None:
     """Print the cases of a sweep at a glance."""
     _head(seen, console)
     counts = ", ".join(f"{count} {label}" for label, count in seen.statuses.items())
-    worst = f"; largest bound {_number(seen.worst)} of a product" if math.isfinite(seen.worst) else ""
+    worst = f"; largest bound {_upward(seen.worst)} of a product" if math.isfinite(seen.worst) else ""
     console.print(_text(f"\n{seen.cases} cases: ", "bold") + _text(f"{counts}{worst}"))
-    _rows_of(seen, seen.first, f"First {len(seen.first)}", console)
+    _over(seen, console)
+    _rows_of(seen, seen.first, f"First {len(seen.first)}{f' by {seen.sort}' if seen.sort != 'case' else ''}", console)
     if seen.failed:
         failed = seen.cases - sum(count for label, count in seen.statuses.items() if label in ("ok", "partial"))
         _rows_of(seen, seen.failed, f"Failed, {len(seen.failed)} of {failed}", console, told=True)
     more = f"; {seen.more} more values differ from case to case" if seen.more else ""
     console.print(_text(f"\n--case ID shows one of them, --json has them all{more}", "dim"))
+
+
+def _over(seen: Overview, console: Console) -> None:
+    """What outputs do over a sweep, and what moves them most."""
+    if seen.trends:
+        table = _table("name", "unit", "least>", "median>", "most>", "")
+        for trend in seen.trends:
+            numbers = map(_number, (trend.minimum, trend.median, trend.maximum))
+            table.add_row(*map(_text, (trend.name, trend.unit, *numbers, sparkline(trend.values, _encodes(console, _LEVELS)))))
+        _section(
+            console, f"Outputs, {f'over {seen.over}' if seen.over else 'and how many cases from the least to the most'}", table
+        )
+    if seen.moved:
+        table = _table("derivative", "median>", "")
+        most = max(one.elasticity for one in seen.moved)
+        for one in seen.moved:
+            share = one.elasticity / most if most > 0 else 0.0
+            table.add_row(*map(_text, (f"d {one.of} / d {one.wrt}", _number(one.elasticity), bar(share, _encodes(console, _FULL)))))
+        _section(console, "Sensitivities, percent by which an output moves for one percent of an input", table)
+
+
+def bar(share: float, blocks: bool = True) -> str:
+    """A bar for a share of the largest, 0 to 1, in halves of letters; what is not zero has a mark."""
+    halves = max(round(2 * _BAR * share), int(share > 0))
+    return _FULL * (halves // 2) + _HALF * (halves % 2) if blocks else "#" * ((halves + 1) // 2)
+
+
+def sparkline(values: Sequence[float], blocks: bool = True) -> str:
+    """Values as columns of eight heights between the least and the most; a blank for what is no number."""
+    finite = [value for value in values if math.isfinite(value)]
+    low, high = (min(finite), max(finite)) if finite else (0.0, 0.0)
+    levels = _LEVELS if blocks else _PLAIN
+    scale = len(levels) / (high - low) if high > low else 0.0
+    return "".join(levels[min(int(scale * (value - low)), len(levels) - 1)] if math.isfinite(value) else " " for value in values)
 
 
 def _rows_of(seen: Overview, rows: Sequence[CaseRow], title: str, console: Console, *, told: bool = False) -> None:
@@ -133,7 +217,7 @@ def render_products(summary: Summary, console: Console) -> None:
         _derivatives(case, console)
 
 
-def _case(case: CaseSummary, console: Console) -> None:
+def _case(case: CaseSummary, console: Console, order: str) -> None:
     timing = ", ".join(f"{stage} {seconds:.3g} s" for stage, seconds in case.seconds.items())
     console.print()
     console.print(_text(f"case {case.id}: ", "bold") + _status(case.status, case.good) + _text(f", {case.message}"))
@@ -151,13 +235,13 @@ def _case(case: CaseSummary, console: Console) -> None:
     _section(console, "Certificate", table)
     _section(console, "Solution and outputs", _quantities((*case.solution, *case.outputs), _plus_minus(console)))
     # Last, so that what was asked for is what the terminal ends with.
-    _derivatives(case, console)
+    _derivatives(case, console, order)
 
 
-def _derivatives(case: CaseSummary, console: Console) -> None:
+def _derivatives(case: CaseSummary, console: Console, order: str = "largest first") -> None:
     if case.products:
         _section(console, "Products", _products(case.products))
-        _section(console, "Sensitivities, largest first", _entries(case.products, _plus_minus(console)))
+        _section(console, f"Sensitivities, {order}", _entries(case.products, console))
 
 
 def _plus_minus(console: Console) -> str:
@@ -187,16 +271,20 @@ def _value(row: QuantitySummary) -> str:
     return f"norm {_number(row.norm)}, from {_number(row.minimum)} to {_number(row.maximum)}"
 
 
-def _entries(products: Sequence[ProductSummary], sign: str) -> Table:
-    table = _table("derivative", "value>", "bound", "unit", "status")
+def _entries(products: Sequence[ProductSummary], console: Console) -> Table:
+    """A line for each derivative, with a bar as long as it is beside the largest of its product."""
+    table = _table("derivative", "value>", "bound", "unit", "status", "")
+    sign, blocks = _plus_minus(console), _encodes(console, _FULL)
     allowed = max(_ROWS // len(products), 3)
     for product in products:
+        most = max((abs(entry.value) for entry in product.entries), default=0.0)
         for entry in product.entries[:allowed]:
+            share = abs(entry.value) / most if most > 0 and len(product.entries) > 1 else 0.0
             bound = f"{sign} {_upward(entry.bound)}" if entry.bound == entry.bound else "no bound"
             if product.bound_kind == "estimate" and entry.bound == entry.bound:
                 bound += " (estimate)"
             cells = (_derivative(product, entry.of, entry.wrt), _number(entry.value), bound, product.unit)
-            table.add_row(*map(_text, cells), _status(product.status, product.good))
+            table.add_row(*map(_text, cells), _status(product.status, product.good), _text(bar(share, blocks)))
         if product.undetermined:
             kept = "all" if product.undetermined == product.count else f"{product.undetermined} of {product.count}"
             table.add_row(_text(f"{_derivative(product)}: {kept} undetermined", "dim"))
@@ -323,10 +411,10 @@ def _table(*columns: str) -> Table:
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for heading in columns:
-        number = heading.endswith(">")
-        table.add_column(
-            heading.rstrip(">"), justify="right" if number else "left", no_wrap=number or heading not in _BREAKABLE, overflow="fold"
-        )
+        number, name = heading.endswith(">"), heading.rstrip(">")
+        whole = number or heading not in _BREAKABLE
+        # no column gives way entirely
+        table.add_column(name, justify="right" if number else "left", no_wrap=whole, overflow="fold", min_width=len(name) or _BAR)
     return table
 
 

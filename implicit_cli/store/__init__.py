@@ -10,8 +10,9 @@ from implicit_cli.store.findings import read_findings, write_findings
 from implicit_cli.store.material import Material, read_material
 from implicit_cli.store.merge import MergeReport, merge
 from implicit_cli.store.outer import write_optimised
-from implicit_cli.store.overview import CaseRow, Overview, read_overview
+from implicit_cli.store.overview import CaseRow, Moved, Overview, Trend, read_overview
 from implicit_cli.store.parts import Parts
+from implicit_cli.store.products import Wanted
 from implicit_cli.store.read import read_summary, summarise
 from implicit_cli.store.rerun import StoredRun, read_run, write_arrays
 from implicit_cli.store.sample import read_sample
@@ -44,6 +45,7 @@ __all__ = [
     "LinearSummary",
     "Material",
     "MergeReport",
+    "Moved",
     "NullSpaceSummary",
     "Outcomes",
     "Overview",
@@ -60,7 +62,9 @@ __all__ = [
     "StoredCase",
     "StoredRun",
     "Summary",
+    "Trend",
     "UndeterminedSummary",
+    "Wanted",
     "check_output",
     "chosen",
     "csv_of",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -9,6 +10,7 @@ from itertools import islice
 import h5py
 import numpy as np
 
+from implicit_cli.errors import InputError, listing, nearest
 from implicit_cli.result import Array, Variable
 from implicit_cli.store import layout
 from implicit_cli.store.nodes import labels, longest, members, norm, outcome, texts
@@ -17,9 +19,52 @@ from implicit_cli.store.summary import EntrySummary, ProductSummary
 Key = tuple[str, str, str, str, str]
 
 
-def read_products(file: h5py.File, entries: int) -> list[list[ProductSummary]]:
-    """Every product in the file, each as one summary per case with its `entries` largest numbers."""
-    return [_summaries(file, key, entries) for key in _keys(file)]
+SIZE, BOUND, NAME = "size", "bound", "name"
+SORTS = (SIZE, BOUND, NAME)
+"""Orders of a product's numbers: the largest first, the least sure first, or as they are stored."""
+_LAMBDA = re.compile(r"\w+\((?P<name>.*)\)")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which numbers of products are told: `entries` of each, all where it is None, those first that `sort` says; `of` and `wrt` are
+    quantities and parameters, whole or one entry, as tables call them.
+    """
+
+    entries: int | None = 10
+    of: tuple[str, ...] = ()
+    wrt: tuple[str, ...] = ()
+    sort: str = SIZE
+
+    def has(self, entry: EntrySummary, product: str) -> bool:
+        """Whether this entry of the product, called so where it is a direction, is among them."""
+        of = not self.of or bool({entry.of, entry.of.partition("[")[0]} & set(self.of))
+        parts = [_LAMBDA.sub(r"\g<name>", part) for part in entry.wrt.split(layout.BOTH)] if entry.wrt else [product]
+        names = {name for part in parts for name in (part, part.partition("[")[0])}
+        return of and (not self.wrt or bool((names | {entry.wrt}) & set(self.wrt)))
+
+
+WANTED = Wanted()
+
+
+def read_products(file: h5py.File, wanted: Wanted) -> list[list[ProductSummary]]:
+    """Every product in the file that has a wanted number, each as one summary per case.
+
+    Raises InputError for a name that no product has, and for an order that is none.
+    """
+    if wanted.sort not in SORTS:
+        raise InputError(f"--sort: found '{wanted.sort}', allowed: {listing(SORTS)}{nearest(wanted.sort, SORTS)}")
+    found = [_summaries(file, key, wanted) for key in _keys(file)]
+    if not (wanted.of or wanted.wrt):
+        return found
+    kept = [rows for rows in found if any(row.entries for row in rows)]
+    if not kept:
+        products = [row for rows in found for row in rows[:1]]
+        asked, known = ("--of", [row.of or row.name for row in products]) if wanted.of else ("--wrt", [row.wrt for row in products])
+        raise InputError(
+            f"{asked}: found nothing of {listing(wanted.of or wanted.wrt)}, allowed: {listing(dict.fromkeys(filter(None, known)))}"
+        )
+    return kept
 
 
 def _keys(file: h5py.File) -> Iterator[Key]:
@@ -81,7 +126,7 @@ def _frame(file: h5py.File, key: Key) -> _Frame:
     return _Frame(of or name, parameters, axes, name if many else "")
 
 
-def _summaries(file: h5py.File, key: Key, entries: int) -> list[ProductSummary]:
+def _summaries(file: h5py.File, key: Key, wanted: Wanted) -> list[ProductSummary]:
     kind, name, of, *_ = key
     frame = _frame(file, key)
     node, bounds, codes = file[layout.value_path(*key)], file[layout.bound_path(*key)], file[layout.status_path(*key)]
@@ -99,8 +144,8 @@ def _summaries(file: h5py.File, key: Key, entries: int) -> list[ProductSummary]:
         worst = float(columns[shown].max()) if shown.any() else np.nan
         length = longest(np.where(finite, matrix, 0.0))
         flat = np.ravel(value)
-        chosen = largest(flat, entries)
         each = np.repeat(columns, flat.size // columns.size) if many else np.resize(columns, flat.size)
+        told, more = _told(frame, name, flat, each, np.shape(value), wanted)
         status = outcome(codes, code)
         rows.append(
             ProductSummary(
@@ -119,14 +164,31 @@ def _summaries(file: h5py.File, key: Key, entries: int) -> list[ProductSummary]:
                 bound_kind=bound_kind,
                 status=status.label,
                 good=status.good,
-                entries=tuple(
-                    frame.entry(place, float(flat[position]), float(each[position]))
-                    for position, place in ((position, _place(position, np.shape(value))) for position in chosen)
-                ),
-                more=int(finite.sum()) - len(chosen),
+                entries=told,
+                more=more,
             )
         )
     return rows
+
+
+def _told(
+    frame: _Frame, name: str, values: Array, bounds: Array, shape: tuple[int, ...], wanted: Wanted
+) -> tuple[tuple[EntrySummary, ...], int]:
+    """The finite entries that are wanted, in their order, as many as are, and how many more there are."""
+    chosen = bool(wanted.of or wanted.wrt)
+    most = values.size if wanted.entries is None or chosen else wanted.entries
+    if wanted.sort == SIZE:
+        positions = largest(values, most)
+    else:
+        there = np.flatnonzero(np.isfinite(values))
+        size = np.where(np.isfinite(bounds), bounds, np.inf)[there]  # no bound at all is the least sure
+        positions = (there[np.argsort(-size, kind="stable")] if wanted.sort == BOUND else there)[:most].tolist()
+    made = (frame.entry(_place(position, shape), float(values[position]), float(bounds[position])) for position in positions)
+    if not chosen:
+        return tuple(made), int(np.isfinite(values).sum()) - len(positions)
+    fitting = [entry for entry in made if wanted.has(entry, name)]
+    told = fitting[: wanted.entries]
+    return tuple(told), len(fitting) - len(told)
 
 
 def _place(position: int, shape: tuple[int, ...]) -> tuple[int, ...]:

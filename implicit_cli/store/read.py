@@ -16,7 +16,7 @@ from implicit_cli.result import Array, CaseResult, Header
 from implicit_cli.store import layout
 from implicit_cli.store.guard import opened
 from implicit_cli.store.nodes import labels, members, norm, outcome, scale, text, texts
-from implicit_cli.store.products import read_products
+from implicit_cli.store.products import WANTED, Wanted, read_products
 from implicit_cli.store.stored import chosen
 from implicit_cli.store.summary import (
     CaseSummary,
@@ -37,27 +37,27 @@ _SMALL = 16
 """Arrays of up to so many entries are shown entry by entry."""
 
 
-def read_summary(path: Path, entries: int = 10, *, case: str | None = None) -> Summary:
-    """What a result file holds, case by case or of one `case`, with the `entries` largest numbers of every product.
+def read_summary(path: Path, wanted: Wanted = WANTED, *, case: str | None = None) -> Summary:
+    """What a result file holds, case by case or of one `case`, with the `wanted` numbers of every product.
 
     Raises InputError (one line) for a file that is missing, not HDF5, not a result, of a newer format, incomplete or damaged, and
     for a case that it lacks; EnvironmentProblem where it may not be read.
     """
     with opened(path) as file:
-        found = _summary(file, str(path), entries)
+        found = _summary(file, str(path), wanted)
     if case is None:
         return found
     ids = [one.id for one in found.cases]
     return dataclasses.replace(found, cases=(found.cases[ids.index(chosen(path, ids, case))],))
 
 
-def summarise(header: Header, cases: Sequence[CaseResult], entries: int = 10) -> Summary:
+def summarise(header: Header, cases: Sequence[CaseResult]) -> Summary:
     """What the result file of these records would hold; nothing is written."""
     with h5py.File(io.BytesIO(bytes(image_of(header, cases))), "r") as file:
-        return _summary(file, "", entries)
+        return _summary(file, "", WANTED)
 
 
-def _summary(file: h5py.File, path: str, entries: int) -> Summary:
+def _summary(file: h5py.File, path: str, wanted: Wanted) -> Summary:
     attributes = file.attrs
     return Summary(
         path=path,
@@ -67,11 +67,11 @@ def _summary(file: h5py.File, path: str, entries: int) -> Summary:
         creator=f"{attributes['creator']} {attributes['creator_version']}",
         created=attributes["created"],
         provenance={name: text(node) for name, node in members(file, layout.PROVENANCE)},
-        cases=_cases(file, entries),
+        cases=_cases(file, wanted),
     )
 
 
-def _cases(file: h5py.File, entries: int) -> tuple[CaseSummary, ...]:
+def _cases(file: h5py.File, wanted: Wanted) -> tuple[CaseSummary, ...]:
     group = file[layout.CASES]
     outcomes = [outcome(group["status"], code) for code in group["status"][()]]
     seconds = {stage: node[()] for stage, node in members(file, layout.SECONDS)}
@@ -82,7 +82,7 @@ def _cases(file: h5py.File, entries: int) -> tuple[CaseSummary, ...]:
         texts(file[layout.METHOD]) if layout.METHOD in file else ["implicit"] * count,
         _transposed([_quantity(name, node) for name, node in members(file, layout.PARAMETERS)], count),
         *(_transposed([_bounded(file, group, *member) for member in members(file, group)], count) for group in _SOLVED),
-        _transposed(read_products(file, entries), count),
+        _transposed(read_products(file, wanted), count),
         _transposed([_constant(file, name) for name in layout.CONSTANTS if f"{layout.CERTIFICATE}/{name}" in file], count),
         _solvers(file),
         _transposed([_linear(name, node) for name, node in members(file, layout.LINEAR)], count),

@@ -1,5 +1,6 @@
 """`implicit show` as a user reads it: transcripts of summaries made by hand, no file and no JAX."""
 
+import csv
 import dataclasses
 import io
 import json
@@ -25,12 +26,14 @@ from implicit_cli.store import (
     ConstantSummary,
     EntrySummary,
     LinearSummary,
+    Moved,
     NullSpaceSummary,
     Overview,
     ProductSummary,
     QuantitySummary,
     SolverSummary,
     Summary,
+    Trend,
     UndeterminedSummary,
 )
 
@@ -167,8 +170,8 @@ Products
 
 Sensitivities, largest first
   derivative                                 value  bound                unit  status
-  d w[bmi] / d log(penalty[s5])          -0.012345  ± 3.1e-14            mol   ok
-  d w[age] / d log(penalty[s5])             1.5e-7  ± 3.1e-14            mol   ok
+  d w[bmi] / d log(penalty[s5])          -0.012345  ± 3.1e-14            mol   ok              █████
+  d w[age] / d log(penalty[s5])             1.5e-7  ± 3.1e-14            mol   ok              ▌
   d w / d log(penalty): 4 more
   d w[bmi] along all_up                          2  ± 2.0e-9 (estimate)  mol   partial
   d w along all_up: 2 of 3 undetermined
@@ -178,7 +181,7 @@ Sensitivities, largest first
 
 def printed(capsys, monkeypatch, summary=SUMMARY, *, json=False) -> str:
     monkeypatch.setattr(api, "overview", lambda path: SimpleNamespace(cases=len(summary.cases)))
-    monkeypatch.setattr(api, "show", lambda path, *, case: summary)
+    monkeypatch.setattr(api, "show", lambda path, **asked: summary)
     show.show("out.h5", json=json)
     captured = capsys.readouterr()
     assert captured.err == ""
@@ -211,7 +214,7 @@ def test_an_ascii_output(monkeypatch):
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
     monkeypatch.setattr(api, "overview", lambda path: SimpleNamespace(cases=1))
-    monkeypatch.setattr(api, "show", lambda path, *, case: dataclasses.replace(SUMMARY, problem="größe"))
+    monkeypatch.setattr(api, "show", lambda path, **asked: dataclasses.replace(SUMMARY, problem="größe"))
     show.show("out.h5")
     sys.stdout.flush()
     text = raw.getvalue().decode("ascii")
@@ -247,6 +250,9 @@ OVERVIEW = Overview(
     more=2,
     first=(CaseRow("c0", "ok", True, "", 1.0e-12, (0.1, 2.5)), CaseRow("c1", "partial", True, "a rattler", np.nan, (0.2, 2.5))),
     failed=(CaseRow("c9", "singular", False, "a fold", np.nan, (0.3, 2.5)),),
+    over="penalty",
+    trends=(Trend("loss", "J", 0.5, 1.0, 2.0, (0.5, 1.0, math.nan, 2.0)),),
+    moved=(Moved("loss", "penalty", 0.4), Moved("loss", "a[s5]", 0.1), Moved("loss", "b", 0.0)),
 )
 
 
@@ -261,6 +267,16 @@ out.h5, format version 1
 written by implicit-cli 0.1.0 at 2026-11-22T08:00:00+00:00
 
 1200 cases: 1190 ok, 3 partial, 7 singular; largest bound 2.1e-9 of a product
+
+Outputs, over penalty
+  name  unit  least  median  most
+  loss  J       0.5       1     2  ▁▃ █
+
+Sensitivities, percent by which an output moves for one percent of an input
+  derivative          median
+  d loss / d penalty     0.4  █████
+  d loss / d a[s5]       0.1  █
+  d loss / d b             0
 
 First 2
   case  penalty  a[s5]  status     bound
@@ -304,7 +320,7 @@ def test_json_is_one_document_with_everything(capsys, monkeypatch):
 def test_arguments(monkeypatch):
     app, asked = typer.Typer(), []
 
-    def remember(path, *, case):
+    def remember(path, *, case, **asked_for):
         asked.append((path.name, case))
         return SUMMARY
 
@@ -368,3 +384,117 @@ def test_numbers():
     assert [show._number(number) for number in numbers] == ["0", "-12.5", "1.23457e-7", "nan", "-inf"]
     bounds = [0.0, 3.01e-14, 0.99e-9, 1.0, math.nan, math.inf]
     assert [show._upward(number) for number in bounds] == ["0", "3.1e-14", "9.9e-10", "1.0e0", "-", "inf"]
+
+
+@given(st.floats(0, 1))
+def test_a_bar_is_as_long_as_its_share_and_what_is_not_zero_is_seen(share):
+    text, plain = show.bar(share), show.bar(share, False)
+    length = text.count("█") + text.count("▌") / 2
+    assert abs(length - 5 * share) <= 0.5
+    assert (text == "") is (plain == "") is (share == 0)
+    assert plain == "#" * len(text)
+
+
+@given(st.lists(st.floats(-1e6, 1e6) | st.just(math.nan), max_size=50))
+def test_a_sparkline_has_a_column_for_each_value_and_keeps_their_order(values):
+    text = show.sparkline(values)
+    assert len(text) == len(values)
+    assert len(show.sparkline(values, False).encode("ascii")) == len(values)
+    heights = [(value, " ▁▂▃▄▅▆▇█".index(mark)) for value, mark in zip(values, text, strict=True)]
+    assert all((height == 0) is math.isnan(value) for value, height in heights)
+    known = sorted((value, height) for value, height in heights if height)
+    assert [height for _, height in known] == sorted(height for _, height in known)
+    if known and known[0][0] < known[-1][0]:
+        assert (known[0][1], known[-1][1]) == (1, 8)
+
+
+SPEC = """\
+problem: expression
+formulas:
+  parameters: {a: {}, b: {shape: [n]}}
+  unknowns: {x: {shape: [n]}}
+  equations: {x: x - a * b}
+  outputs: {s: sum(x)}
+parameters: {a: 2.0, b: [1.0, -3.0]}
+labels: {n: [up, down]}
+"""
+
+
+@pytest.fixture(scope="module")
+def product_of_two(tmp_path_factory):
+    """x = a b, so that dx/da = b, dx/db = a, ds/da = sum b, ds/db = a."""
+    folder = tmp_path_factory.mktemp("shown")
+    (folder / "s.yaml").write_text(SPEC)
+    (folder / "w.yaml").write_text(SPEC + "sweep: {over: {a: [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]}}\n")
+    return [api.run(str(folder / f"{name}.yaml"), folder / f"{name}.h5").path for name in ("s", "w")]
+
+
+def shown(capsys, *words):
+    from implicit_cli.cli import main
+
+    assert main(["show", *map(str, words)]) == 0
+    return capsys.readouterr().out
+
+
+def test_csv_has_every_derivative_with_all_its_digits(product_of_two, capsys):
+    rows = list(csv.DictReader(io.StringIO(shown(capsys, product_of_two[0], "--csv"))))
+    found = {(row["of"], row["wrt"]): float(row["value"]) for row in rows}
+    assert found == {
+        ("x[up]", "a"): 1.0,
+        ("x[down]", "a"): -3.0,
+        ("x[up]", "b[up]"): 2.0,
+        ("x[down]", "b[up]"): 0.0,
+        ("x[up]", "b[down]"): 0.0,
+        ("x[down]", "b[down]"): 2.0,
+        ("s", "a"): -2.0,
+        ("s", "b[up]"): 2.0,
+        ("s", "b[down]"): 2.0,
+    }
+    assert {row["status"] for row in rows} == {"ok"}
+    assert all(float(row["bound"]) >= 0 for row in rows)
+    many = list(csv.DictReader(io.StringIO(shown(capsys, product_of_two[1], "--csv", "--of", "s", "--wrt", "b[up]"))))
+    assert [float(row["value"]) for row in many] == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+
+
+def test_derivatives_are_chosen_and_sorted(product_of_two, capsys):
+    def told(*words):
+        text = shown(capsys, product_of_two[0], *words).partition("\nSensitivities")[2]
+        return [line.partition("  d ")[2].split("  ")[0] for line in text.splitlines()[2:]]
+
+    assert told() == ["x[down] / d a", "x[up] / d a", "x[up] / d b[up]", "x[down] / d b[down]", *told()[4:]]
+    assert told("--of", "s") == ["s / d a", "s / d b[up]", "s / d b[down]"]
+    assert told("--of", "x[down]", "--wrt", "b") == ["x[down] / d b[down]", "x[down] / d b[up]"]
+    assert told("--wrt", "a", "--sort", "name") == ["x[up] / d a", "x[down] / d a", "s / d a"]
+
+
+def test_a_sweep_has_sparklines_bars_and_its_rows_sorted(product_of_two, capsys):
+    text = shown(capsys, product_of_two[1], "--sort", "s", "--of", "s")
+    # s = -2 a over a = 1 .. 6, and its elasticity is 1
+    assert "  s     1       -12      -7    -2  █▇▅▄▂▁\n" in text
+    assert "  d s / d a        1  █████\n" in text
+    assert [line.split()[1:3] for line in text.partition("First 6 by s")[2].splitlines()[2:8]] == [
+        [str(a), str(-2 * a)] for a in (6, 5, 4, 3, 2, 1)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--of", "t"], "--of: found nothing of 't', allowed: 's', 'x'"),
+        (["--wrt", "c"], "--wrt: found nothing of 'c', allowed: 'a', 'b'"),
+        (["--sort", "sise"], "--sort: found 'sise', allowed: 'bound', 'name', 'size'; did you mean 'size'?"),
+        (["--csv", "--json"], "--csv: found with --json, allowed: one of them"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_line(product_of_two, capsys, words, message):
+    from implicit_cli.cli import main
+
+    assert main(["show", str(product_of_two[0]), *words]) == 2
+    assert capsys.readouterr() == ("", f"implicit: error: {message}\n")
+
+
+def test_a_sweep_says_what_its_rows_can_be_sorted_by(product_of_two, capsys):
+    from implicit_cli.cli import main
+
+    assert main(["show", str(product_of_two[1]), "--sort", "b"]) == 2
+    assert "--sort: found 'b', allowed: 'a', 'bound', 'case', 'status'" in capsys.readouterr().err

@@ -7,7 +7,7 @@ import pytest
 
 from implicit_cli.result import Axis, Bound, Header, NullSpace, Product, Variable
 from implicit_cli.status import Status
-from implicit_cli.store import EntrySummary, layout, read_summary, write_result
+from implicit_cli.store import EntrySummary, Wanted, layout, read_summary, write_result
 
 from .conftest import bound, filled
 
@@ -101,7 +101,7 @@ def test_a_jacobian(summary, case):
 
 
 def test_every_entry_carries_the_bound_of_its_column(finished, case):
-    found = product(read_summary(finished, entries=1000).cases[0], "jacobian", "loss", "log(penalty)")
+    found = product(read_summary(finished, Wanted(1000)).cases[0], "jacobian", "loss", "log(penalty)")
     assert (len(found.entries), found.more) == (42, 0)
     values, bounds = case.products[4].value, case.products[4].bound.total
     for entry in found.entries:
