@@ -35,6 +35,8 @@ IGNORED = (
     (re.compile(r"(?<=implicit-cli )\d+\.\d+\S*"), "VERSION"),
     (re.compile(r"\d+ (polish )?steps?\b"), r"N \1steps"),
 )
+BARS = re.compile(r"\s*[\u2581-\u258f]+$")
+"""Bars and sparklines at the end of a line: compared as they are, but the line is the same one when they change."""
 TINY, CLOSE = 1e-6, 2e-3
 
 
@@ -145,13 +147,14 @@ def steps(text: str, folder: Path, implicit: Implicit | None = None) -> Iterator
 
 def renewed(shown: list[str], printed: list[str]) -> list[str]:
     """What was printed, shortened as what is shown is."""
-    wanted = Counter(words(line) for line in shown)
+    wanted = Counter(words(BARS.sub("", line)) for line in shown)
     if "..." not in wanted:
         return printed
     lines: list[str] = []
     for line in printed:
-        if wanted[words(line)] and (line or lines[-1:] != ["..."]):
-            wanted[words(line)] -= 1
+        key = words(BARS.sub("", line))
+        if wanted[key] and (line or lines[-1:] != ["..."]):
+            wanted[key] -= 1
             lines.append(line)
         elif lines[-1:] != ["..."]:
             while lines and not lines[-1]:

@@ -230,8 +230,14 @@ def _sha256(identity: Mapping[str, Any]) -> str:
 
 
 def _design(prepared: Prepared) -> dict[str, Any]:
-    """The sections of the spec that do not make a sweep another one."""
-    return prepared.loaded.model.model_dump(mode="json", include={"sweep", "outer"})
+    """The sections of the spec that do not make a sweep another one, with a covariance in place that was given by reference."""
+    from implicit_cli import spec
+
+    design = prepared.loaded.model.model_dump(mode="json", include={"sweep", "outer"})
+    sweep = design["sweep"]
+    if sweep.get("covariance") is not None:
+        sweep["covariance"] = spec.read_value(prepared.loaded, ("sweep", "covariance"), sweep["covariance"]).array.tolist()
+    return design
 
 
 def _swept(prepared: Prepared) -> set[str]:

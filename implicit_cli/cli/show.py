@@ -287,10 +287,10 @@ def _entries(products: Sequence[ProductSummary], console: Console) -> Table:
             table.add_row(*map(_text, cells), _status(product.status, product.good), _text(bar(share, blocks)))
         if product.undetermined:
             kept = "all" if product.undetermined == product.count else f"{product.undetermined} of {product.count}"
-            table.add_row(_text(f"{_derivative(product)}: {kept} undetermined", "dim"))
+            table.add_row(*(_text(part, "dim") for part in (_derivative(product), kept, "undetermined")))
         more = product.more + len(product.entries[allowed:])
         if more:
-            table.add_row(_text(f"{_derivative(product)}: {more} more", "dim"))
+            table.add_row(*(_text(part, "dim") for part in (_derivative(product), str(more), "more")))
     return _whole(table)
 
 

@@ -94,7 +94,7 @@ def read_sample(path: Path, of: Sequence[str] = ()) -> Sample:
             curvature=_curvature(file, places, varied, theta, J),
             design=str(sweep.get("design", "")),
             settings={name: int(sweep[name]) for name in ("samples", "second_order", "levels") if sweep.get(name) is not None},
-            covariance=_covariance(path, sweep, len(varied)),
+            covariance=_covariance(sweep, len(varied)),
         )
         seed = sweep.get("seed")
         return _in_order(found, int(resolved["seed"] if seed is None else seed))
@@ -243,12 +243,10 @@ def _second(node: h5py.Dataset, file: h5py.File, first: _Varied, second: _Varied
     return np.asarray(value[:, first.entries][:, :, second.entries].sum(axis=(1, 2)))
 
 
-def _covariance(path: Path, sweep: Mapping[str, Any], n: int) -> Array | None:
+def _covariance(sweep: Mapping[str, Any], n: int) -> Array | None:
     given = sweep.get("covariance")
     if given is None:
         return None
-    if isinstance(given, str):
-        raise InputError(f"{path}: the sweep's covariance is in {given}, and not in the result; allowed: written in the spec")
     return np.asarray(given, float).reshape(n, n)
 
 

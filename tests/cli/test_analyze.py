@@ -165,6 +165,22 @@ def test_the_delta_method_takes_deviations_or_a_matrix(implicit, made, tmp_path)
     assert json.loads(same.out)[0]["columns"]["deviation"]["values"] == pytest.approx([deviation], rel=1e-12)
 
 
+def test_a_covariance_is_in_the_result_wherever_it_was_given(tmp_path):
+    S = np.array([[0.04, 0.01], [0.01, 0.09]])
+    with h5py.File(tmp_path / "drawn.h5", "w") as file:
+        file["S"] = S
+    spec = tmp_path / "s.yaml"
+    over = "over: {a: {normal: [1.5]}, 'k[1]': {normal: [4]}}, design: random, samples: 12, covariance: 'drawn.h5:/S'"
+    spec.write_text(f"{FORMULAS}{POINT}sweep: {{{over}}}\n")
+    result = api.run(str(spec), tmp_path / "r.h5").path
+    (tmp_path / "drawn.h5").unlink()
+    sample = store.read_sample(result)
+    np.testing.assert_array_equal(sample.covariance, S)
+    (found,) = api.analyze(result, ["delta"], case=sample.ids[0], of=["y"]).findings
+    slope = sample.J[0, sample.outputs.index("twice")] / 2
+    assert found.columns["deviation"].values == pytest.approx([np.sqrt(slope @ S @ slope)], rel=1e-12)
+
+
 REFUSED = {
     "dgsm": "levels.h5: a has levels, and no distribution; allowed: a sweep with design ",
     "sobol": "levels.h5: sobol needs design 'saltelli', found 'grid'",

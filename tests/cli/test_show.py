@@ -169,13 +169,13 @@ Products
   d first / d log(penalty)  scalar  0.0246801            -         -  none      no_certificate
 
 Sensitivities, largest first
-  derivative                                 value  bound                unit  status
-  d w[bmi] / d log(penalty[s5])          -0.012345  ± 3.1e-14            mol   ok              █████
-  d w[age] / d log(penalty[s5])             1.5e-7  ± 3.1e-14            mol   ok              ▌
-  d w / d log(penalty): 4 more
-  d w[bmi] along all_up                          2  ± 2.0e-9 (estimate)  mol   partial
-  d w along all_up: 2 of 3 undetermined
-  d first / d log(penalty)                    1e20  no bound             mol   no_certificate
+  derivative                         value  bound                unit  status
+  d w[bmi] / d log(penalty[s5])  -0.012345  ± 3.1e-14            mol   ok              █████
+  d w[age] / d log(penalty[s5])     1.5e-7  ± 3.1e-14            mol   ok              ▌
+  d w / d log(penalty)                   4  more
+  d w[bmi] along all_up                  2  ± 2.0e-9 (estimate)  mol   partial
+  d w along all_up                  2 of 3  undetermined
+  d first / d log(penalty)            1e20  no bound             mol   no_certificate
 """
 
 
@@ -306,7 +306,7 @@ def test_many_products_share_the_table(capsys, monkeypatch):
     many = tuple(dataclasses.replace(JACOBIAN, of=f"w{index}", wrt="t", entries=entries, more=0) for index in range(30))
     text = printed(capsys, monkeypatch, dataclasses.replace(SUMMARY, cases=(dataclasses.replace(CASE, products=many),)))
     assert text.count("± ") == 90
-    assert text.count("7 more") == 30
+    assert text.count("7  more") == 30
 
 
 def test_json_is_one_document_with_everything(capsys, monkeypatch):
