@@ -34,7 +34,7 @@ class Sample:
 
     Derivatives are by theta itself, whatever transform they were taken through; NaN where there are none. `good` (cases,) is True
     where all numbers of a case hold. `curvature` (cases, m, n, n) is d2y/dtheta2 where the result has it. `design` is the sweep's,
-    `settings` its numbers, `covariance` (n, n) that of correlated inputs.
+    `settings` its numbers, `covariance` (n, n) that of correlated inputs. `branch` says that cases follow a branch of solutions.
     """
 
     path: str
@@ -52,6 +52,13 @@ class Sample:
     design: str = ""
     settings: Mapping[str, int] = field(default_factory=dict)
     covariance: Array | None = None
+    branch: bool = False
+
+    @property
+    def folds(self) -> bool:
+        """Whether the branch turns back, so that a parameter has several solutions."""
+        way = np.diff(self.theta[:, 0]) if self.branch else np.zeros(0)
+        return bool((way > 0).any() and (way < 0).any())
 
     @property
     def names(self) -> tuple[str, ...]:

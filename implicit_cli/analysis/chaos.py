@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from implicit_cli.analysis.derivative_based import usable
-from implicit_cli.analysis.polynomials import Fit, Index, bases
+from implicit_cli.analysis.polynomials import Fit, Index, Points, bases
 from implicit_cli.analysis.resampled import LEVEL
 from implicit_cli.analysis.standard import Standard, independent
 from implicit_cli.errors import InputError
@@ -78,13 +78,13 @@ def chaos(sample: Sample) -> list[Finding]:
 def _best(xi: Array, families: tuple[str, ...], y: Array, g: Array, sample: Sample) -> tuple[Index, Fit]:
     """The basis with the least error on cases left out, the constant first, and its fit."""
     order = np.argsort(-np.mean(g**2, axis=0), kind="stable")
-    rows = y.size * (1 + xi.shape[1])
+    rows, points = y.size * (1 + xi.shape[1]), Points(xi, families)
     most = int(min(MOST_TERMS, rows / ROWS_PER_TERM, max((WORK / rows) ** 0.5, FEW_TERMS)))
     best: tuple[Index, Fit] | None = None
     for growing in bases(order, most):
         least, worse = np.inf, 0
         for basis in growing:
-            fit = Fit(xi, families, basis, y, g)
+            fit = Fit(points, basis, y, g)
             if best is None or fit.left_out < best[1].left_out:
                 best = basis, fit
             if fit.left_out < ENOUGH:

@@ -80,20 +80,27 @@ def _compositions(size: int, degree: int) -> Iterator[tuple[int, ...]]:
             yield (first, *rest)
 
 
-class Fit:
-    """Least squares for the coefficients of a basis (terms, n), from xi, y (cases,) and dy/dxi (cases, n).
-
-    Rows of derivatives are weighed by (1 - xi_i^2)^(1/2) for uniform inputs. A tenth of the cases can be left out of it at a time.
+class Points:
+    """Polynomials of each input at the points xi (cases, n) up to `DEGREES`: their values and slopes (n, cases, degree), and the
+    weights of derivatives there (cases, n), (1 - xi_i^2)^(1/2) for uniform inputs.
     """
 
-    def __init__(self, xi: Array, families: tuple[str, ...], basis: Index, y: Array, g: Array) -> None:
-        cases, n = xi.shape
-        top = int(basis.max(initial=0))
-        value, slope, weight = np.empty((n, cases, top + 1)), np.empty((n, cases, top + 1)), np.ones((cases, n))
-        for i, family in enumerate(families):
-            value[i], slope[i] = _polynomials(family, xi[:, i], top)
-            if family == UNIFORM:
-                weight[:, i] = np.sqrt(np.maximum(1 - xi[:, i] ** 2, 0.0))
+    def __init__(self, xi: Array, families: tuple[str, ...]) -> None:
+        found = [_polynomials(family, xi[:, i], DEGREES) for i, family in enumerate(families)]
+        self.value, self.slope = (np.stack(parts) for parts in zip(*found, strict=True))
+        uniform = np.array([family == UNIFORM for family in families])
+        self.weight = np.sqrt(np.where(uniform, np.maximum(1 - xi**2, 0.0), 1.0))
+
+
+class Fit:
+    """Least squares for the coefficients of a basis (terms, n), from y (cases,) and dy/dxi (cases, n) at the points.
+
+    A tenth of the cases can be left out of it at a time.
+    """
+
+    def __init__(self, points: Points, basis: Index, y: Array, g: Array) -> None:
+        value, slope, weight = points.value, points.slope, points.weight
+        n, cases = value.shape[:2]
         factors = [value[i][:, basis[:, i]] for i in range(n)]
         matrix = np.empty((cases, n + 1, len(basis)))
         matrix[:, 0] = np.prod(factors, axis=0)

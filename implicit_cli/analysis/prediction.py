@@ -62,6 +62,8 @@ def predict(sample: Sample, values: Mapping[str, float | Sequence[float]], *, or
     order = order or (HERMITE if several else SECOND if _bends(sample, first) else FIRST)
     if order == HERMITE and not several:
         raise InputError(f"{sample.path}: '{HERMITE}' goes between several cases, found one; allowed: '{FIRST}', '{SECOND}'")
+    if order == HERMITE and sample.folds:
+        raise InputError(f"{sample.path}: the branch folds, and {sample.names[0]} has several solutions; allowed: --case ID")
     if order == SECOND and not _bends(sample, first):
         raise InputError(f"{sample.path}: no second derivatives; allowed: '{FIRST}', or products: [jacobian, hessian] in the spec")
     made = _between(sample, target, usable, spread) if order == HERMITE else _from_one(sample, target, first, order == SECOND)

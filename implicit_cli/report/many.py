@@ -47,7 +47,9 @@ def response(sample: Sample, k: int, i: int, basins: Sequence[str] = ()) -> Figu
         label = f"basin {kinds[kind][:8]}" if len(kinds) > 1 else ""
         axes.plot(t[rows], y[rows], MARKS[kind % len(MARKS)], markersize=size, color=COLOURS[1 + kind % 7], label=label, zorder=3)
     order = np.flatnonzero(good & np.isfinite(J))
-    log = good.any() and (t[good] > 0).all() and t[good].max() > DECADES * t[good].min()
+    law = sample.inputs[i].law
+    wide = good.any() and (t[good] > 0).all() and t[good].max() > DECADES * t[good].min()
+    log = wide and (law is None or law[0].startswith("log"))
     along = np.log(t) if log else t
     half = 0.6 * (np.ptp(along[good]) if good.any() else 1.0) / max(min(len(order), TANGENTS), 1)
     for row in order[:: max(len(order) // TANGENTS, 1)]:
@@ -76,9 +78,16 @@ def response(sample: Sample, k: int, i: int, basins: Sequence[str] = ()) -> Figu
 
 
 def _curves(sample: Sample, k: int, i: int, of: np.ndarray) -> Iterator[Band]:
-    """Hermite's cubics through neighbouring cases of one basin, as points, and where they may be at lowest and at highest."""
-    rows = np.argsort(sample.theta[:, i], kind="stable")
+    """Hermite's cubics through neighbouring cases of one basin, as points, and where they may be at lowest and at highest.
+
+    A branch that folds is drawn as it goes, from case to case.
+    """
     known = sample.good & np.isfinite(sample.y[:, k]) & np.isfinite(sample.J[:, k, i])
+    if sample.folds:
+        rows = np.flatnonzero(known)
+        yield sample.theta[rows, i], sample.y[rows, k], sample.y[rows, k], sample.y[rows, k]
+        return
+    rows = np.argsort(sample.theta[:, i], kind="stable")
     gaps = [(a, b) for a, b in pairwise(rows) if known[a] and known[b] and of[a] == of[b]]
     for a, b in gaps if len(gaps) <= GAPS else []:
         at = np.linspace(sample.theta[a, i], sample.theta[b, i], POINTS)

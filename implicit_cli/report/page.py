@@ -60,10 +60,8 @@ def page(material: Material, cases: int, panels: Sequence[Panel], findings: Sequ
 
 def _inline(svg: str, number: int) -> str:
     """The element itself, with ids of its own on a page of many."""
-    body = svg[svg.index("<svg") :]
-    for name in set(re.findall(r'\bid="([^"]+)"', body)):
-        body = re.sub(rf'(\bid="|#){re.escape(name)}(?=["\)])', rf"\g<1>f{number}-{name}", body)
-    return body
+    # what has an id, and what refers to one
+    return re.sub(r'(\bid="|\bhref="#|\burl\(#)', rf"\g<1>f{number}-", svg[svg.index("<svg") :])
 
 
 def _table(one: Finding) -> dict[str, Any]:

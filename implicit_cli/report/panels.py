@@ -95,13 +95,14 @@ def panels(
             "A solution answers most along soft modes.",
             lambda: local.spectrum(spectrum()),
         )
-    if material.residual.size:
+    residual, solves = material.residual, material.linear.values()
+    if (residual > 0).any() or any((values > 0).any() for values in solves):
         yield Panel(
             "convergence",
             "Convergence",
             "Left: the largest component of F after each iteration, polishing Newton steps last; each line is a case. "
             "Right: relative residuals of the linear solves behind the derivatives, recomputed.",
-            lambda: many.convergence(material.residual, material.tol, dict(material.linear)),
+            lambda: many.convergence(residual, material.tol, dict(material.linear)),
         )
     if material.search is not None:
         found = material.search
@@ -145,17 +146,18 @@ def _of_case(sample: Sample, case: int) -> Iterator[Panel]:
 
 
 def _of_sweep(material: Material, sample: Sample) -> Iterator[Panel]:
+    between = "The curve goes through both, its band is as wide as the error that is estimated for it. "
+    if sample.folds:
+        between = "The line follows the branch. "
+    elif len(sample.inputs) > 1:
+        between = "Other inputs vary too: the band has the middle 80 % of cases nearby, the line their median. "
     for k in range(min(len(sample.outputs), OUTPUTS)):
         for i in range(min(len(sample.inputs), INPUTS if k == 0 else 1)):
             yield Panel(
                 f"response-{sample.outputs[k]}-{sample.names[i]}",
                 f"{sample.outputs[k]} over {sample.names[i]}",
                 "Marks are cases, strokes their exact slopes. "
-                + (
-                    "The curve goes through both, its band is as wide as the error that is estimated for it. "
-                    if len(sample.inputs) == 1
-                    else "Other inputs vary too: the band has the middle 80 % of cases nearby, the line their median. "
-                )
+                + between
                 + "Crosses at the bottom are cases that failed."
                 + (
                     " Forms of marks tell basins: where the form changes the solution has jumped."

@@ -39,8 +39,8 @@ class CaseRow:
 
 @dataclass(frozen=True)
 class Trend:
-    """An output over the good cases of a sweep: its range and median, and `values`: along the one input that there is, means over
-    equal parts of the cases; else how many cases there are in equal parts of the range.
+    """An output over the good cases of a sweep: its range and median, and `values`: along the one input that there is, or a branch
+    in it, means over equal parts of the cases; else how many cases there are in equal parts of the range.
     """
 
     name: str
@@ -65,8 +65,8 @@ class Overview:
     """A result with many cases: how many ended how, by the names of the statuses, and rows of the first and of those that failed.
 
     `varied` names entries of parameters, data and initial guesses that differ from case to case, the first few of `more` and these,
-    and after them what was asked for. `trends` are over `over`, the one input there is; with several it is
-    empty. `sort` is what the first rows are sorted by.
+    and after them what was asked for. `trends` are over `over`, the one input there is, or a branch
+    in it; with several it is empty. `sort` is what the first rows are sorted by.
     """
 
     path: str
@@ -133,7 +133,7 @@ def read_overview(path: Path, rows: int = 10, *, of: Sequence[str] = (), wrt: Se
             more=more,
             first=tuple(row(int(case)) for case in first),
             failed=tuple(row(int(case)) for case in np.flatnonzero(~good)[:rows]),
-            over=sample.names[0] if sample is not None and len(sample.names) == 1 else "",
+            over=_over(sample) if sample is not None else "",
             trends=tuple(_trends(sample)) if sample is not None else (),
             moved=_moved(sample) if sample is not None else (),
             sort=sort,
@@ -153,6 +153,12 @@ def _sample(path: Path, of: Sequence[str], wrt: Sequence[str]) -> Sample | None:
     return replace(found, inputs=inputs, theta=found.theta[:, kept], J=found.J[..., kept], J_bound=found.J_bound[..., kept])
 
 
+def _over(sample: Sample) -> str:
+    """What values of a trend are over."""
+    only = sample.names[0] if len(sample.names) == 1 else ""
+    return f"{only}, along the branch" if sample.folds else only
+
+
 def _trends(sample: Sample) -> Iterator[Trend]:
     for k, name in enumerate(sample.outputs[:TRENDS]):
         rows = np.flatnonzero(sample.good & np.isfinite(sample.y[:, k]))
@@ -160,7 +166,7 @@ def _trends(sample: Sample) -> Iterator[Trend]:
             continue
         y = sample.y[rows, k]
         if len(sample.names) == 1:
-            along = y[np.argsort(sample.theta[rows, 0], kind="stable")]
+            along = y if sample.branch else y[np.argsort(sample.theta[rows, 0], kind="stable")]
             values = [float(np.mean(part)) for part in np.array_split(along, min(BINS, rows.size))]
         else:
             values = np.histogram(y, BINS)[0].astype(float).tolist()

@@ -95,6 +95,7 @@ def read_sample(path: Path, of: Sequence[str] = ()) -> Sample:
             design=str(sweep.get("design", "")),
             settings={name: int(sweep[name]) for name in ("samples", "second_order", "levels") if sweep.get(name) is not None},
             covariance=_covariance(sweep, len(varied)),
+            branch="point" in file[layout.CASES],
         )
         seed = sweep.get("seed")
         return _in_order(found, int(resolved["seed"] if seed is None else seed))

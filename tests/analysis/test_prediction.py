@@ -115,3 +115,14 @@ def test_an_estimate_between_cases_is_not_that_of_leaving_an_end_out(functions):
         column = predict(sample, {"t": t}).columns["value"]
         assert column.low[0] <= f(t) <= column.high[0]
         assert column.high[0] - column.low[0] < 4000
+
+
+def test_a_branch_that_folds_has_no_value_between_its_cases(functions):
+    sample = replace(line(functions, lambda t: t, lambda t: np.ones_like(t), [0.0, 1.0, 1.5, 1.2, 0.4]), branch=True)
+    assert sample.folds
+    with pytest.raises(InputError, match=r"the branch folds, and t has several solutions; allowed: --case ID$"):
+        predict(sample, {"t": 0.5})
+    assert predict(sample, {"t": 0.5}, case=0).columns["value"].values == pytest.approx([0.5])
+    forward = replace(sample, theta=np.array([[0.0], [1.0], [1.2], [1.5], [2.0]]))
+    assert not forward.folds
+    predict(forward, {"t": 0.5})
