@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from implicit_cli.cli import console
+from implicit_cli.cli import console, tables
 from implicit_cli.cli.options import Json, Quiet
 from implicit_cli.cli.products import Result
-from implicit_cli.cli.show import _exponent, _number, _section, _table, _text, _upward, printed
 from implicit_cli.errors import InputError
 
 if TYPE_CHECKING:
@@ -93,7 +92,7 @@ def analyze(
     if json:
         console.write_json([document(one) for one in report.findings])
     else:
-        printed(lambda to: render(report, to))
+        tables.printed(lambda to: render(report, to))
     if report.path is not None and not quiet:
         console.say(f"wrote {report.path}")
     return 0
@@ -102,26 +101,26 @@ def analyze(
 def render(report: AnalysisReport, to: Console) -> None:
     """Print the tables of a report."""
     for method in dict.fromkeys(one.method for one in report.findings):
-        tables = [one for one in report.findings if one.method == method]
-        for one in tables[:_TABLES]:
+        found = [one for one in report.findings if one.method == method]
+        for one in found[:_TABLES]:
             _render(one, to)
-        if len(tables) > _TABLES:
-            to.print(_text(f"\n{len(tables) - _TABLES} more tables of {method}: --json has them, fewer by --of", "dim"))
+        if len(found) > _TABLES:
+            to.print(tables.text(f"\n{len(found) - _TABLES} more tables of {method}: --json has them, fewer by --of", "dim"))
 
 
 def _render(one: Finding, to: Console) -> None:
     names = list(one.columns)[:_COLUMNS]
-    table = _table(one.axis, *(head for name in names for head in _heads(name, one.columns[name])))
+    table = tables.table(one.axis, *(head for name in names for head in _heads(name, one.columns[name])))
     order = _order(one)
     for i in order[:_ROWS]:
-        table.add_row(_text(one.rows[i]), *(_text(cell) for name in names for cell in _cells(one.columns[name], i)))
-    _section(to, f"{one.method}{f' of {one.of}' if one.of else ''}{_facts(one)}", table)
+        table.add_row(tables.text(one.rows[i]), *(tables.text(cell) for name in names for cell in _cells(one.columns[name], i)))
+    tables.section(to, f"{one.method}{f' of {one.of}' if one.of else ''}{_facts(one)}", table)
     more = [f"{len(order) - _ROWS} more rows"] * (len(order) > _ROWS)
     more += [f"{len(one.columns) - _COLUMNS} more columns"] * (len(one.columns) > _COLUMNS)
     if more:
-        to.print(_text(f"{', '.join(more)}: --json has them", "dim"))
+        to.print(tables.text(f"{', '.join(more)}: --json has them", "dim"))
     for note in one.notes:
-        to.print(_text(note, "yellow"))
+        to.print(tables.text(note, "yellow"))
 
 
 def _order(one: Finding) -> list[int]:
@@ -140,16 +139,16 @@ def _heads(name: str, column: Column) -> Sequence[str]:
 def _cells(column: Column, i: int) -> Sequence[str]:
     value = float(column.values[i])
     if column.low is None or column.high is None:
-        return (_number(value),)
+        return (tables.number(value),)
     low, high = float(column.low[i]), float(column.high[i])
     half = max(high - value, value - low)
     if half <= _NARROW * abs(value):
-        return _number(value), f"\u00b1 {_upward(half)}"
-    return _number(value), f"{_exponent(f'{low:.4g}')} .. {_exponent(f'{high:.4g}')}"
+        return tables.number(value), f"\u00b1 {tables.upward(half)}"
+    return tables.number(value), f"{tables.exponent(f'{low:.4g}')} .. {tables.exponent(f'{high:.4g}')}"
 
 
 def _facts(one: Finding) -> str:
-    told = [f"{name} {value if isinstance(value, str) else _number(value)}" for name, value in one.facts.items()]
+    told = [f"{name} {value if isinstance(value, str) else tables.number(value)}" for name, value in one.facts.items()]
     return f": {', '.join(told)}" if told else ""
 
 

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from implicit_cli.cli import console
+from implicit_cli.cli import console, tables
 from implicit_cli.cli.options import Json
-from implicit_cli.cli.show import _derivative, _section, _table, _text, _upward, _whole, printed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -77,39 +76,43 @@ def compare(
     if json:
         console.write_json(comparison.asdict())
     else:
-        printed(lambda where: render(comparison, where))
+        tables.printed(lambda where: render(comparison, where))
     return comparison.exit_code
 
 
 def render(comparison: Comparison, where: Console) -> None:
     """Print a comparison to a console: the same question? which cases? what of each quantity? and last, the answer."""
-    where.print(_text(f"A: {comparison.a}\nB: {comparison.b}"), soft_wrap=True)
-    where.print(_text(f"problem {_pair(comparison.problem_a, comparison.problem_b)}"))
+    where.print(tables.text(f"A: {comparison.a}\nB: {comparison.b}"), soft_wrap=True)
+    where.print(tables.text(f"problem {_pair(comparison.problem_a, comparison.problem_b)}"))
     if comparison.told:
-        _section(where, "Settings and versions that differ", _differences(comparison.told))
+        tables.section(where, "Settings and versions that differ", _differences(comparison.told))
     if comparison.data:
-        _section(where, "Data", _quantities(comparison.data))
+        tables.section(where, "Data", _quantities(comparison.data))
         _details(comparison.data, where)
     if len(comparison.cases) > 1:
-        table = _table("case", "status", "verdict")
+        table = tables.table("case", "status", "verdict")
         for case in comparison.cases:
-            table.add_row(_text(_pair(case.a, case.b)), _text(_pair(case.status_a, case.status_b)), _verdict(case.verdict))
-        _section(where, f"{len(comparison.cases)} cases", table)
+            table.add_row(
+                tables.text(_pair(case.a, case.b)), tables.text(_pair(case.status_a, case.status_b)), _verdict(case.verdict)
+            )
+        tables.section(where, f"{len(comparison.cases)} cases", table)
     for case in sorted(comparison.cases, key=lambda case: case.verdict == "agree")[:_DETAILED]:
         where.print()
-        where.print(_text(f"case {_pair(case.a, case.b)}: ", "bold") + _text(_pair(case.status_a, case.status_b)))
+        where.print(tables.text(f"case {_pair(case.a, case.b)}: ", "bold") + tables.text(_pair(case.status_a, case.status_b)))
         told = [row for row in case.told if row.what != "status"]
         if told:
-            _section(where, "Facts that differ", _differences(told))
-        _section(where, "Quantities", _quantities(case.quantities))
+            tables.section(where, "Facts that differ", _differences(told))
+        tables.section(where, "Quantities", _quantities(case.quantities))
         _details(case.quantities, where)
     if len(comparison.cases) > _DETAILED:
-        where.print(_text(f"\n{len(comparison.cases) - _DETAILED} more cases: --json has them all", "dim"))
+        where.print(tables.text(f"\n{len(comparison.cases) - _DETAILED} more cases: --json has them all", "dim"))
     for word, cases in (("A", comparison.only_a), ("B", comparison.only_b)):
         if cases:
-            where.print(_text(f"\nonly in {word}: {_many(len(cases), 'case')}: {_listed(cases, _NAMED)}", "dim"), soft_wrap=True)
+            where.print(
+                tables.text(f"\nonly in {word}: {_many(len(cases), 'case')}: {_listed(cases, _NAMED)}", "dim"), soft_wrap=True
+            )
     where.print()
-    where.print(_text(_answer(comparison), _COLOURS.get(comparison.verdict, _RED)), soft_wrap=True)
+    where.print(tables.text(_answer(comparison), _COLOURS.get(comparison.verdict, _RED)), soft_wrap=True)
 
 
 def _answer(comparison: Comparison) -> str:
@@ -136,7 +139,7 @@ def _listed(names: Sequence[str], few: int) -> str:
 
 
 def _name(quantity: QuantityComparison) -> str:
-    return f"{quantity.kind} {quantity.name}" if quantity.kind in _GIVEN else _derivative(quantity)
+    return f"{quantity.kind} {quantity.name}" if quantity.kind in _GIVEN else tables.derivative(quantity)
 
 
 def _pair(a: str, b: str) -> str:
@@ -144,9 +147,9 @@ def _pair(a: str, b: str) -> str:
 
 
 def _differences(rows: Sequence[Told]) -> Table:
-    table = _table("what", "A", "B")
+    table = tables.table("what", "A", "B")
     for row in rows:
-        table.add_row(*(_text(_short(word)) for word in (row.what, row.a, row.b)))
+        table.add_row(*(tables.text(_short(word)) for word in (row.what, row.a, row.b)))
     return table
 
 
@@ -155,20 +158,20 @@ def _short(text: str) -> str:
 
 
 def _quantities(rows: Sequence[QuantityComparison]) -> Table:
-    table = _table("quantity", "verdict", "|A - B|>", "bounds>", "relative>", "kind", "status")
+    table = tables.table("quantity", "verdict", "|A - B|>", "bounds>", "relative>", "kind", "status")
     for row in rows:
         numbers, kind = ("", "", ""), ""
         if not math.isnan(row.difference):
-            numbers, kind = (_upward(row.difference), _upward(row.allowed), _upward(row.relative)), row.bound_kind
+            numbers, kind = (tables.upward(row.difference), tables.upward(row.allowed), tables.upward(row.relative)), row.bound_kind
         words = (*numbers, kind, _pair(row.status_a, row.status_b))
-        table.add_row(_text(_name(row)), _verdict(row.verdict), *map(_text, words))
+        table.add_row(tables.text(_name(row)), _verdict(row.verdict), *map(tables.text, words))
     for column in (1, -1):  # words give way, numbers do not
         table.columns[column].no_wrap = False
-    return _whole(table)
+    return tables.whole(table)
 
 
 def _verdict(verdict: str) -> Text:
-    return _text(verdict, _COLOURS.get(verdict, _RED))
+    return tables.text(verdict, _COLOURS.get(verdict, _RED))
 
 
 def _details(rows: tuple[QuantityComparison, ...], where: Console) -> None:
@@ -177,17 +180,17 @@ def _details(rows: tuple[QuantityComparison, ...], where: Console) -> None:
 
     for row in rows:
         if row.note:
-            where.print(Padding(_text(f"{_name(row)}: {row.note}", "dim"), (0, 0, 0, 2), expand=False))
+            where.print(Padding(tables.text(f"{_name(row)}: {row.note}", "dim"), (0, 0, 0, 2), expand=False))
     for row in rows:
         if not row.entries:
             continue
-        table = _table("entry", "A>", "B>", "|A - B|>", "bounds>")
+        table = tables.table("entry", "A>", "B>", "|A - B|>", "bounds>")
         for entry in row.entries:
-            label = entry.of if row.kind in _GIVEN else _derivative(row, entry.of, entry.wrt)
-            numbers = (_digits(entry.a), _digits(entry.b), _upward(entry.difference), _upward(entry.allowed))
-            table.add_row(*map(_text, (label, *numbers)))
+            label = entry.of if row.kind in _GIVEN else tables.derivative(row, entry.of, entry.wrt)
+            numbers = (_digits(entry.a), _digits(entry.b), tables.upward(entry.difference), tables.upward(entry.allowed))
+            table.add_row(*map(tables.text, (label, *numbers)))
         unit = f", in {row.unit}" if row.unit != "1" else ""
-        _section(where, f"{_name(row)}: where they disagree most{unit}", _whole(table))
+        tables.section(where, f"{_name(row)}: where they disagree most{unit}", tables.whole(table))
 
 
 def _digits(value: float) -> str:

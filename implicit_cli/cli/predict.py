@@ -8,11 +8,10 @@ from typing import Annotated
 
 import typer
 
-from implicit_cli.cli import console
+from implicit_cli.cli import console, tables
 from implicit_cli.cli.analyze import Of, document, render
 from implicit_cli.cli.options import Json
 from implicit_cli.cli.products import Result
-from implicit_cli.cli.show import printed
 from implicit_cli.errors import InputError
 
 Set = Annotated[
@@ -39,7 +38,7 @@ def predict(result: Result, values: Set = None, of: Of = None, case: Case = None
     if json:
         console.write_json(document(report.findings[0]))
     else:
-        printed(lambda to: render(report, to))
+        tables.printed(lambda to: render(report, to))
     return 0
 
 

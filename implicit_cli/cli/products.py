@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from implicit_cli.cli import console
+from implicit_cli.cli import console, tables
 from implicit_cli.cli.options import AllowPlugin, Device, Json, Plugins, Quiet, Verbose
 from implicit_cli.cli.run import refuse_both
-from implicit_cli.cli.show import printed, render_products
+from implicit_cli.cli.show import render_products
 
 _FORMS = "NAME:{0}=VALUE, a YAML file {{NAME: {{{0}: VALUE}}}}, or an HDF5 group file.h5:/group. May be repeated."
 
@@ -114,7 +114,7 @@ def _products(
     if json:
         console.write_json(report.summary.asdict())
     else:
-        printed(lambda where: render_products(report.summary, where))
+        tables.printed(lambda where: render_products(report.summary, where))
     if not quiet and report.path is not None:
         console.say(f"wrote {report.path}, {report.seconds:.1f} s")
     return report.exit_code

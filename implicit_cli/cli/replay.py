@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from implicit_cli.cli import console
+from implicit_cli.cli import console, tables
 from implicit_cli.cli.compare import render
 from implicit_cli.cli.options import AllowPlugin, Device, Json, Plugins, Quiet, Verbose
 from implicit_cli.cli.products import Result
 from implicit_cli.cli.run import refuse_both
-from implicit_cli.cli.show import _text, printed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -63,7 +62,7 @@ def replay(
     if json:
         console.write_json({"changed": list(report.changed), **report.comparison.asdict()})
     else:
-        printed(lambda to: _render(report, to))
+        tables.printed(lambda to: _render(report, to))
     if report.path is not None and not quiet:
         console.say(f"wrote {report.path}")
     return report.exit_code
@@ -72,4 +71,4 @@ def replay(
 def _render(report: ReplayReport, to: Console) -> None:
     render(report.comparison, to)
     for line in report.changed:
-        to.print(_text(line, "red"), soft_wrap=True)
+        to.print(tables.text(line, "red"), soft_wrap=True)

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from implicit_cli.cli import console
+from implicit_cli.cli import console, tables
 from implicit_cli.cli.options import AllowPlugin, Device, Json, Overrides, Plugins, Quiet, Verbose
 from implicit_cli.cli.run import refuse_both
-from implicit_cli.cli.show import _derivative, _number, _section, _table, _text, _upward, printed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -89,7 +88,7 @@ def verify(
     if json:
         console.write_json(report.asdict())
     else:
-        printed(lambda where: render(report, where))
+        tables.printed(lambda where: render(report, where))
     if not quiet and report.path is not None:
         console.say(f"wrote {report.path}, {report.seconds:.1f} s")
     return report.exit_code
@@ -98,12 +97,12 @@ def verify(
 def render(report: VerifyReport, where: Console) -> None:
     """Print the verdicts to a console: each case with its solution, a row for each product, and what is to be said of some."""
     for case in report.verification.cases:
-        where.print(_text(f"{report.problem}, case {case.id}: ", "bold") + _text(_told(case), _COLOURS[case.verdict]))
-        where.print(_text(f"status {case.status}; {_solution(case)}", "dim"))
+        where.print(tables.text(f"{report.problem}, case {case.id}: ", "bold") + tables.text(_told(case), _COLOURS[case.verdict]))
+        where.print(tables.text(f"status {case.status}; {_solution(case)}", "dim"))
         if (largest := _largest(case)) == largest:
-            where.print(_text(f"largest difference from the witness: {_upward(largest)} relative", "dim"))
+            where.print(tables.text(f"largest difference from the witness: {tables.upward(largest)} relative", "dim"))
         if case.note:
-            where.print(_text(case.note, "yellow" if case.verdict == "not_decided" else "red"))
+            where.print(tables.text(case.note, "yellow" if case.verdict == "not_decided" else "red"))
         if case.findings:
             _products(case, where)
 
@@ -123,38 +122,38 @@ def _largest(case: CaseVerdict) -> float:
 
 
 def _solution(case: CaseVerdict) -> str:
-    residual = f"max |F| = {_number(case.residual)}, tolerance {_number(case.tol)}"
-    return f"{residual}; solved again, x moves by {_upward(case.moved)}, radius {_upward(case.radius)}"
+    residual = f"max |F| = {tables.number(case.residual)}, tolerance {tables.number(case.tol)}"
+    return f"{residual}; solved again, x moves by {tables.upward(case.moved)}, radius {tables.upward(case.radius)}"
 
 
 def _products(case: CaseVerdict, where: Console) -> None:
     told = any(found.effectivity == found.effectivity for found in case.findings)
     ratio = ("ratio>",) if told else ()
-    table = _table("product", "verdict", "error>", "bound>", *ratio, "witness>", "slope>", "residual>", "dot>")
+    table = tables.table("product", "verdict", "error>", "bound>", *ratio, "witness>", "slope>", "residual>", "dot>")
     for found in case.findings:
         sharp = f"{found.effectivity:.2g}" if found.effectivity == found.effectivity else "-"
         cells = (
-            _upward(found.observed),
-            _upward(found.bound),
+            tables.upward(found.observed),
+            tables.upward(found.bound),
             *((sharp,) if told else ()),
-            _upward(found.witness),
+            tables.upward(found.witness),
             f"{found.slope:.1f}" if found.slope == found.slope else "too few" if found.trials else "-",
-            _upward(found.residual),
-            _upward(found.dot),
+            tables.upward(found.residual),
+            tables.upward(found.dot),
         )
-        table.add_row(_text(_name(found)), _verdict(found), *map(_text, cells))
-    _section(where, "Products, each along its worst direction", table)
+        table.add_row(tables.text(_name(found)), _verdict(found), *map(tables.text, cells))
+    tables.section(where, "Products, each along its worst direction", table)
     notes = _notes(case.findings)
     if notes:
-        _section(where, "Notes", *map(_text, notes))
+        tables.section(where, "Notes", *map(tables.text, notes))
 
 
 def _name(found: Finding) -> str:
-    return _derivative(found, wrt=found.wrt_label or found.wrt)
+    return tables.derivative(found, wrt=found.wrt_label or found.wrt)
 
 
 def _verdict(found: Finding) -> Text:
-    return _text(found.verdict.replace("_", " "), _COLOURS[found.verdict])
+    return tables.text(found.verdict.replace("_", " "), _COLOURS[found.verdict])
 
 
 def _notes(findings: Sequence[Finding]) -> list[str]:

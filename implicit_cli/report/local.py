@@ -128,5 +128,44 @@ def spectrum(found: Spectrum) -> Figure:
     return figure
 
 
+def displacements(
+    position: np.ndarray, vectors: np.ndarray, cell: np.ndarray | None, kinds: np.ndarray, undetermined: np.ndarray
+) -> Figure:
+    """Particles, seen along the third axis where there is one, and the derivative of each position as an arrow."""
+    figure, axes = canvas(20)
+    scale = np.nanmax(np.linalg.norm(np.nan_to_num(vectors), axis=1), initial=0.0)
+    side = np.ptp(position[:, :2], axis=0).max() or 1.0
+    for kind in np.unique(kinds):
+        rows = kinds == kind
+        axes.plot(
+            position[rows, 0],
+            position[rows, 1],
+            MARKS[int(kind) % len(MARKS)],
+            markersize=5,
+            color=COLOURS[7 - int(kind) % 7],
+            zorder=1,
+        )
+    if undetermined.any():
+        axes.plot(position[undetermined, 0], position[undetermined, 1], "x", color=COLOURS[2], label="no derivative", zorder=3)
+        axes.legend(frameon=False)
+    if scale > 0:
+        axes.quiver(
+            position[:, 0],
+            position[:, 1],
+            *(np.nan_to_num(vectors[:, axis]) for axis in (0, 1)),
+            angles="xy",
+            scale_units="xy",
+            scale=scale / (0.12 * side),
+            width=0.003,
+            zorder=2,
+        )
+    if cell is not None and np.abs(np.linalg.det(cell)) > 0:
+        corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]]) @ cell[:2, :2]
+        axes.plot(*corners.T, color="black", linewidth=0.8)
+    axes.set_aspect("equal")
+    axes.set_axis_off()
+    return figure
+
+
 def _unit(unit: str) -> str:
     return "" if unit == "1" else unit

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from implicit_cli.analysis.prediction import HERMITE, predict
-from implicit_cli.report.style import COLOURS, HATCHES, LINES, MARKS, SEQUENTIAL, bars, canvas
+from implicit_cli.report.style import COLOURS, LINES, MARKS, SEQUENTIAL, bars, canvas
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -108,7 +108,7 @@ def _middle(t: np.ndarray, y: np.ndarray) -> Iterator[Band]:
 
 
 def sweep_map(sample: Sample, k: int, i: int, j: int, basins: Sequence[str] = ()) -> Figure:
-    """Output k over two inputs: colour is its value, the form of a mark its basin, an arrow the way it grows."""
+    """Output k over two inputs: colour is its value, the form of a mark its basin."""
     figure, axes = canvas(16)
     good = sample.good & np.isfinite(sample.y[:, k])
     kinds = list(dict.fromkeys(basins)) if basins else [""]
@@ -188,107 +188,6 @@ def active(sample: Sample, k: int, eigen: Finding, xi: np.ndarray, direction: np
     right.plot(xi @ direction, sample.y[:, k], "o", markersize=3, color=COLOURS[1])
     right.set_xlabel("first direction")
     right.set_ylabel(_with_unit(sample.outputs[k], sample.units[k]))
-    return figure
-
-
-def convergence(residuals: np.ndarray, tol: float, linear: dict[str, np.ndarray]) -> Figure:
-    """max |F| by iteration, a line for each case, and the residuals of the linear solves."""
-    figure, (left, right) = canvas(12, 2)
-    for row in residuals[:200]:
-        left.plot(np.arange(1, len(row) + 1), row, color=COLOURS[1], alpha=min(1.0, 0.2 + 4 / len(residuals)), linewidth=1)
-    left.axhline(tol, color="black", linestyle=LINES[1], label="tolerance")
-    left.set_yscale("log")
-    left.set_xlabel("iteration")
-    left.set_ylabel("max |F|")
-    left.legend(frameon=False)
-    for kind, (name, values) in enumerate(linear.items()):
-        finite = values[np.isfinite(values) & (values > 0)]
-        if finite.size:
-            right.hist(
-                np.log10(finite),
-                bins=20,
-                color=COLOURS[kind + 1],
-                hatch=HATCHES[kind % len(HATCHES)],
-                edgecolor="white",
-                label=name.replace("_", " "),
-            )
-    right.set_xlabel("log10 relative residual of a linear solve")
-    right.yaxis.get_major_locator().set_params(integer=True)
-    right.set_ylabel("right-hand sides")
-    if right.get_legend_handles_labels()[1]:
-        right.legend(frameon=False)
-    return figure
-
-
-def optimisation(steps: np.ndarray, objective: np.ndarray, gradient: np.ndarray, validation: np.ndarray, result: int) -> Figure:
-    """Objective and gradient by evaluation; the one whose parameters are the result's is marked."""
-    figure, (left, right) = canvas(12, 2)
-    at = np.arange(len(objective))
-    left.plot(at, objective, "-o", markersize=3, color=COLOURS[1], label="objective")
-    if np.isfinite(validation).any():
-        left.plot(at, validation, "--s", markersize=3, color=COLOURS[2], label="validation")
-    left.plot(result, objective[result], "*", markersize=12, color="black", label="result")
-    left.set_xlabel("evaluation")
-    left.set_ylabel("objective")
-    left.legend(frameon=False)
-    right.plot(at[steps], gradient[steps], "-o", markersize=3, color=COLOURS[1])
-    right.set_yscale("log")
-    right.set_xlabel("evaluation of each step")
-    right.set_ylabel("|projected gradient|")
-    return figure
-
-
-def predicted_against_observed(stored: np.ndarray, witness: np.ndarray, bound: np.ndarray) -> Figure:
-    """What `implicit verify` found: distances from the witness over the bounds; below the line a bound holds."""
-    figure, axes = canvas(14)
-    both = np.concatenate([stored, bound])
-    finite = both[np.isfinite(both) & (both > 0)]
-    ends = (finite.min() / 3, finite.max() * 3) if finite.size else (1e-16, 1.0)
-    axes.plot(ends, ends, color="black", linewidth=0.8)
-    axes.errorbar(bound, np.maximum(stored, ends[0]), yerr=witness, fmt="o", markersize=3, color=COLOURS[1], ecolor=COLOURS[7])
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.set_xlabel("stored bound")
-    axes.set_ylabel("distance from differences of solutions")
-    return figure
-
-
-def displacements(
-    position: np.ndarray, vectors: np.ndarray, cell: np.ndarray | None, kinds: np.ndarray, undetermined: np.ndarray
-) -> Figure:
-    """Particles, seen along the third axis where there is one, and the derivative of each position as an arrow."""
-    figure, axes = canvas(20)
-    scale = np.nanmax(np.linalg.norm(np.nan_to_num(vectors), axis=1), initial=0.0)
-    side = np.ptp(position[:, :2], axis=0).max() or 1.0
-    for kind in np.unique(kinds):
-        rows = kinds == kind
-        axes.plot(
-            position[rows, 0],
-            position[rows, 1],
-            MARKS[int(kind) % len(MARKS)],
-            markersize=5,
-            color=COLOURS[7 - int(kind) % 7],
-            zorder=1,
-        )
-    if undetermined.any():
-        axes.plot(position[undetermined, 0], position[undetermined, 1], "x", color=COLOURS[2], label="no derivative", zorder=3)
-        axes.legend(frameon=False)
-    if scale > 0:
-        axes.quiver(
-            position[:, 0],
-            position[:, 1],
-            *(np.nan_to_num(vectors[:, axis]) for axis in (0, 1)),
-            angles="xy",
-            scale_units="xy",
-            scale=scale / (0.12 * side),
-            width=0.003,
-            zorder=2,
-        )
-    if cell is not None and np.abs(np.linalg.det(cell)) > 0:
-        corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]]) @ cell[:2, :2]
-        axes.plot(*corners.T, color="black", linewidth=0.8)
-    axes.set_aspect("equal")
-    axes.set_axis_off()
     return figure
 
 

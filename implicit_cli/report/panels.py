@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from implicit_cli.report import local, many
+from implicit_cli.report import course, local, many
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,7 +52,7 @@ def panels(
                 "Particles at the solution, each with its derivative as an arrow, all to one scale; forms tell species,"
                 " crosses are particles without a derivative. Three dimensions are seen along the third axis.",
                 partial(
-                    many.displacements,
+                    local.displacements,
                     particles.structure.position,
                     particles.vectors[name],
                     particles.structure.cell if particles.structure.periodic.any() else None,
@@ -102,7 +102,7 @@ def panels(
             "Convergence",
             "Left: the largest component of F after each iteration, polishing Newton steps last; each line is a case. "
             "Right: relative residuals of the linear solves behind the derivatives, recomputed.",
-            lambda: many.convergence(residual, material.tol, dict(material.linear)),
+            lambda: course.convergence(residual, material.tol, dict(material.linear)),
         )
     if material.search is not None:
         found = material.search
@@ -111,7 +111,7 @@ def panels(
             "The search",
             "Left: objective by evaluation, the star is the result. Right: the length of the projected gradient after "
             f"each step. It ended: {found.reason}.",
-            lambda: many.optimisation(found.steps, found.objective, found.gradient, found.validation, found.result),
+            lambda: course.optimisation(found.steps, found.objective, found.gradient, found.validation, found.result),
         )
     if material.checked is not None and material.checked.observed.size:
         checked = material.checked
@@ -121,7 +121,7 @@ def panels(
             "Bounds against differences of solutions",
             "Each point is a derivative: its distance from a witness that solves again nearby, over its stored bound; "
             f"grey is the witness's own error. Below the line the bound holds. Cases: {verdicts}.",
-            lambda: many.predicted_against_observed(checked.observed, checked.bound, checked.witness),
+            lambda: course.predicted_against_observed(checked.observed, checked.bound, checked.witness),
         )
 
 
@@ -146,6 +146,7 @@ def _of_case(sample: Sample, case: int) -> Iterator[Panel]:
 
 
 def _of_sweep(material: Material, sample: Sample) -> Iterator[Panel]:
+    basins = tuple(material.basins[name] for name in sample.ids) if material.basins else ()
     between = "The curve goes through both, its band is as wide as the error that is estimated for it. "
     if sample.folds:
         between = "The line follows the branch. "
@@ -159,19 +160,15 @@ def _of_sweep(material: Material, sample: Sample) -> Iterator[Panel]:
                 "Marks are cases, strokes their exact slopes. "
                 + between
                 + "Crosses at the bottom are cases that failed."
-                + (
-                    " Forms of marks tell basins: where the form changes the solution has jumped."
-                    if len(set(material.basins)) > 1
-                    else ""
-                ),
-                partial(many.response, sample, k, i, material.basins),
+                + (" Forms of marks tell basins: where the form changes the solution has jumped." if len(set(basins)) > 1 else ""),
+                partial(many.response, sample, k, i, basins),
             )
     if len(sample.inputs) > 1 and len(sample.outputs):
         yield Panel(
             "map",
             f"{sample.outputs[0]} over {sample.names[0]} and {sample.names[1]}",
             "Each mark is a case, its shade the output, dark is little. Crosses are cases that failed.",
-            lambda: many.sweep_map(sample, 0, 0, 1, material.basins),
+            lambda: many.sweep_map(sample, 0, 0, 1, basins),
         )
 
 

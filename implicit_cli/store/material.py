@@ -51,7 +51,9 @@ class Checked:
 
 @dataclass(frozen=True)
 class Material:
-    """A result file, as pages show it. `failed` are id, status, message and remedy of the first cases that are not good."""
+    """A result file, as pages show it. `failed` are id, status, message and remedy of the first cases that are not good,
+    `basins` go by id.
+    """
 
     path: str
     problem: str
@@ -61,7 +63,7 @@ class Material:
     statuses: Mapping[str, int]
     failed: tuple[tuple[str, str, str, str], ...]
     failures: int
-    basins: tuple[str, ...]
+    basins: Mapping[str, str]
     residual: Array
     tol: float
     linear: Mapping[str, Array]
@@ -120,7 +122,7 @@ def read_material(path: Path, case: int = 0) -> Material:
                 (ids[row], known[int(codes[row])].label, messages[row], known[int(codes[row])].text) for row in bad[:MOST_FAILED]
             ),
             failures=len(bad),
-            basins=tuple(texts(group["basin"])) if "basin" in group else (),
+            basins=dict(zip(ids, texts(group["basin"]), strict=True)) if "basin" in group else {},
             residual=np.asarray(residual, float),
             tol=float(np.nanmax(file[layout.SOLVER]["tol"][()])),
             linear={name: np.ravel(node["residual"][()]) for name, node in members(file, layout.LINEAR)},

@@ -18,7 +18,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from implicit_cli import api
-from implicit_cli.cli import show
+from implicit_cli.cli import show, tables
 from implicit_cli.errors import InputError
 from implicit_cli.store import (
     CaseRow,
@@ -374,21 +374,21 @@ def test_ranges_lose_nothing(indices):
 
 @given(st.floats(0, allow_infinity=False))
 def test_a_printed_bound_is_one(bound):
-    text = show._upward(bound)
+    text = tables.upward(bound)
     assert float(text) >= bound
     assert float(text) <= bound * 1.11 or bound < 1e-300
 
 
 def test_numbers():
     numbers = [0.0, -12.5, 1.23456789e-7, math.nan, -math.inf]
-    assert [show._number(number) for number in numbers] == ["0", "-12.5", "1.23457e-7", "nan", "-inf"]
+    assert [tables.number(number) for number in numbers] == ["0", "-12.5", "1.23457e-7", "nan", "-inf"]
     bounds = [0.0, 3.01e-14, 0.99e-9, 1.0, math.nan, math.inf]
-    assert [show._upward(number) for number in bounds] == ["0", "3.1e-14", "9.9e-10", "1.0e0", "-", "inf"]
+    assert [tables.upward(number) for number in bounds] == ["0", "3.1e-14", "9.9e-10", "1.0e0", "-", "inf"]
 
 
 @given(st.floats(0, 1))
 def test_a_bar_is_as_long_as_its_share_and_what_is_not_zero_is_seen(share):
-    text, plain = show.bar(share), show.bar(share, False)
+    text, plain = tables.bar(share), tables.bar(share, False)
     length = text.count("█") + text.count("▌") / 2
     assert abs(length - 5 * share) <= 0.5
     assert (text == "") is (plain == "") is (share == 0)
@@ -397,9 +397,9 @@ def test_a_bar_is_as_long_as_its_share_and_what_is_not_zero_is_seen(share):
 
 @given(st.lists(st.floats(-1e6, 1e6) | st.just(math.nan), max_size=50))
 def test_a_sparkline_has_a_column_for_each_value_and_keeps_their_order(values):
-    text = show.sparkline(values)
+    text = tables.sparkline(values)
     assert len(text) == len(values)
-    assert len(show.sparkline(values, False).encode("ascii")) == len(values)
+    assert len(tables.sparkline(values, False).encode("ascii")) == len(values)
     heights = [(value, " ▁▂▃▄▅▆▇█".index(mark)) for value, mark in zip(values, text, strict=True)]
     assert all((height == 0) is math.isnan(value) for value, height in heights)
     known = sorted((value, height) for value, height in heights if height)
