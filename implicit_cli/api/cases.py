@@ -55,11 +55,16 @@ def prepare(request: Request, *, canary: bool = False, outer: bool = False) -> P
 
     With `outer` the section of that name must be there.
     """
-    from implicit_cli.spec import load_spec
+    from implicit_cli.spec import load_spec, read_early
+    from implicit_cli.structures import build
 
     loaded = load_spec(request.spec, request.overrides)
     if outer and loaded.model.outer is None:
         raise InputError(f"{loaded.at()}: 'outer' is missing, allowed: a mapping such as {{objective: OUTPUT, parameters: [NAME]}}")
+    # what is wrong with data is told before JAX is imported
+    read_early(loaded)
+    if loaded.model.structure is not None:
+        loaded.keep(("structure",), build(loaded))
     from implicit_cli import plugins as rooms
     from implicit_cli import runtime
 

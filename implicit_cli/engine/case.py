@@ -74,7 +74,8 @@ def run_case(
     been `found` already. Where a bound is larger than the accuracy that the plan asks for, the tolerance behind it is tightened,
     and the case is solved on. Blocks of a Jacobian that the plan sends to a file go to `room`.
     """
-    with one_thread(vectors.x.size):
+    # what overflows is infinite, and the status of the case says what that means
+    with one_thread(vectors.x.size), np.errstate(over="ignore"):
         watch = Stopwatch()
         found = found or solved(vectors, plan, seed=seed, observer=observer, at=at)
         if found.solution.status is Status.NOT_FINITE:
@@ -115,7 +116,8 @@ def differentiate_at(
     found, watch = _there(vectors, plan, vectors.x.join(x)), Stopwatch()
     if found.solution.status is Status.NOT_FINITE:
         return _unsolved(vectors, plan, found, watch, identity)
-    with one_thread(vectors.x.size):
+    # what overflows is infinite, and the status of the case says what that means
+    with one_thread(vectors.x.size), np.errstate(over="ignore"):
         return _recorded(vectors, plan, found, _differentiated(vectors, plan, found, watch, observer, room), watch, identity)
 
 

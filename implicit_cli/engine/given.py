@@ -39,7 +39,7 @@ def structure_of(loaded: LoadedSpec, cls: type[Problem], arrays: Mapping[Keys, A
     for name in [name for name in STRUCTURE if name in spec.data]:
         faults.add(("data", name), "found beside 'structure', which fills it, allowed: one of the two")
     faults.stop()
-    return build(loaded)
+    return loaded.take(("structure",)) or build(loaded)
 
 
 def structure_sizes(loaded: LoadedSpec, structure: Structure | None, arrays: Mapping[Keys, Array]) -> dict[str, int]:

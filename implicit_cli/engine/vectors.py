@@ -19,7 +19,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from implicit_cli.core.conditions import Condition
 from implicit_cli.core.implicit import Point, System
 from implicit_cli.core.linear.held import Factor
 from implicit_cli.core.precision import float32
@@ -27,8 +26,9 @@ from implicit_cli.core.solvers import Goal, Limits
 from implicit_cli.core.traceable import traced
 from implicit_cli.core.transforms import TRANSFORMS
 from implicit_cli.engine.bind import BoundProblem
+from implicit_cli.engine.declaration import check, condition_of
 from implicit_cli.engine.given import Array
-from implicit_cli.errors import InputError, PluginError, listing
+from implicit_cli.errors import PluginError, listing
 from implicit_cli.problem import Data, Derived, Output, Parameter, Prepared, Unknown
 
 
@@ -71,7 +71,7 @@ class Vectors:
         self.last_factor: list[Factor] = []
         self.data: Any
         self.start: jax.Array
-        self.condition: Condition = problem.condition()
+        self.condition = condition_of(problem)
         self.x = Layout(bound.names(Unknown), bound.shapes)
         self.theta = Layout(bound.wrt, bound.shapes)
         self.outputs = list(bound.names(Output))
@@ -84,7 +84,7 @@ class Vectors:
         self._take(bound, {}, dict.fromkeys(self.derived))
         if self.derived:
             self.data = self.refreshed(Point(self.initial(0), self.start, self.data)).data
-        self._check()
+        check(problem, self.condition, self.arguments, Point(jnp.zeros(self.x.size), self.start, self.data), self.x, self.y)
         self.system = System(self._F, self._g, symmetric=self.condition.symmetric)
         self.goal = self._goal()
         self.entries = self._entries if self.condition.entries is not None else None
@@ -297,48 +297,7 @@ class Vectors:
             raise PluginError(f"{type(self.problem).__name__} declares other unknowns between {listing(names)}, its multipliers")
         return parts[0].start, parts[-1].stop
 
-    # The problem against its own declaration
-
-    def _check(self) -> None:
-        """Shapes of F and outputs, found by abstract evaluation: no work is done."""
-        cls = type(self.problem).__name__
-        p = Point(jnp.zeros(self.x.size), self.start, self.data)
-
-        def evaluate(label: str, f: Any) -> Any:
-            try:
-                return jax.eval_shape(lambda q: f(*self.arguments(q)), p)
-            except InputError:
-                raise  # of the formulas in a spec: it has its place
-            except Exception as error:
-                first = str(error).strip().splitlines()[0] if str(error).strip() else ""
-                raise PluginError(f"{cls}: {label} raised {type(error).__name__}: {first}{_place(error)}") from error
-
-        F = evaluate(f"its {self.condition.kind} condition", self.condition.F)
-        if not hasattr(F, "_asdict"):
-            raise PluginError(
-                f"{cls}: its condition returned {type(F).__name__}, expected x with each unknown replaced: x._replace(...)"
-            )
-        self._compare(f"{cls}: F", {name: leaf.shape for name, leaf in F._asdict().items()}, self.x)
-        outputs = dict(evaluate("outputs()", self.problem.outputs))
-        self._compare(f"{cls}.outputs", {name: leaf.shape for name, leaf in outputs.items()}, self.y)
-
-    @staticmethod
-    def _compare(what: str, found: Mapping[str, tuple[int, ...]], expected: Layout) -> None:
-        if set(found) != set(expected.names):
-            raise PluginError(f"{what} gives {sorted(found)}, declared: {sorted(expected.names)}")
-        for name, shape in found.items():
-            if shape != expected.shapes[name]:
-                raise PluginError(f"{what}: '{name}' has shape {shape}, declared: {expected.shapes[name]}")
-
 
 def _letter(name: str, fields: Sequence[str]) -> Any:
     """The named tuple in which a problem's methods receive one of the theorem's letters."""
     return namedtuple(name, fields)
-
-
-def _place(error: BaseException) -> str:
-    """File and line of the innermost frame of an exception."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return "" if trace is None else f" ({trace.tb_frame.f_code.co_filename.rsplit('/', 1)[-1]}:{trace.tb_lineno})"

@@ -18,7 +18,7 @@ from implicit_cli.spec.model import (
     SweepSpec,
 )
 from implicit_cli.spec.targets import split_target
-from implicit_cli.spec.values import LoadedValue, named_file, read_array, read_axis, read_value
+from implicit_cli.spec.values import LoadedValue, named_file, read_array, read_axis, read_early, read_value
 
 __all__ = [
     "DIRECTION_OPTIONS",
@@ -44,6 +44,7 @@ __all__ = [
     "read_array",
     "read_axis",
     "read_directions",
+    "read_early",
     "read_value",
     "spec_of",
     "split_target",

@@ -37,6 +37,15 @@ class LoadedSpec:
     overrides: tuple[str, ...] = ()
     _tree: Tree = field(repr=False, kw_only=True)
     _product_rows: tuple[int, ...] = field(repr=False, kw_only=True)
+    _kept: dict[Keys, Any] = field(default_factory=dict, repr=False, compare=False, kw_only=True)
+
+    def keep(self, keys: Keys, value: Any) -> None:
+        """Keep what was read for these keys, before the problem and JAX are imported, until somebody takes it."""
+        self._kept[keys] = value
+
+    def take(self, keys: Keys) -> Any:
+        """What was kept for these keys, once; None where nothing was."""
+        return self._kept.pop(keys, None)
 
     def at(self, *keys: str | int) -> str:
         """Prefix of a message about `keys` of the model: `ridge.yaml:7:14: parameters.l2`, or `--set parameters.l2`.

@@ -20,6 +20,8 @@ from implicit_cli.spec.words import shown
 
 MAX_BYTES = 4 * 1024**3
 """Largest array that a spec can bring in, counted as it lies in memory."""
+LARGE, MAX_PACKED = 256 * 1024**2, 100
+"""Bytes in memory from which an array may be at most so many times as large as it lies in its file."""
 MAX_LABELS = 1_000_000
 
 _MAX_SOFT_LINKS = 16
@@ -195,6 +197,10 @@ class _Reader:
             if math.prod(shape) * width > MAX_BYTES:
                 size = f"{math.prod(shape) * width / 1024**3:.3g} GiB"
                 self.refuse(f"found {what} of shape {_shape(shape)}, {size} in memory, allowed: {MAX_BYTES / 1024**3:.3g} GiB")
+        whole, stored = math.prod(node.shape) * width, node.id.get_storage_size()
+        if read is None and whole > max(LARGE, MAX_PACKED * stored):
+            times = f"{whole / max(stored, 1):.3g} times as large as it lies in the file"
+            self.refuse(f"found {whole / 1024**3:.3g} GiB, {times}, allowed: at most {MAX_PACKED} times; store it uncompressed")
         if dtype.kind in "OS" and math.prod(node.shape) > MAX_LABELS:
             self.refuse(f"found {math.prod(node.shape)} texts, allowed: {MAX_LABELS}")
 

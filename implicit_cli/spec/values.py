@@ -40,6 +40,9 @@ def read_value(loaded: LoadedSpec, keys: Keys, value: Any) -> LoadedValue:
     Raises InputError, with the place in the spec and in the HDF5 file, for what is missing, ragged, empty, not finite, too large
     or of another kind; EnvironmentProblem where the system does not let us read.
     """
+    early: LoadedValue | None = loaded.take(keys)
+    if early is not None:
+        return early
     unit: str | None = None
     if isinstance(value, Mapping):
         unit, value, keys = value["unit"], value["value"], (*keys, "value")
@@ -61,6 +64,30 @@ def read_value(loaded: LoadedSpec, keys: Keys, value: Any) -> LoadedValue:
         raise InputError(f"{place}: {value}: found units '{units}' in the file, allowed: '{unit}', as the spec says")
     _check(array, lambda _: f"{place}: {value}", text=text)
     return LoadedValue(array, unit if unit is not None else units, os.fspath(value))
+
+
+def read_early(loaded: LoadedSpec) -> None:
+    """Read and keep all values of the spec, before its problem, and JAX with it, is imported.
+
+    Raises InputError with what is wrong with any of them, as `read_value` does.
+    """
+    model, faults = loaded.model, list[str]()
+    found: dict[Keys, LoadedValue] = {}
+    for section in ("data", "parameters", "initial", "labels"):
+        for name, value in getattr(model, section).items():
+            try:
+                found[section, name] = read_value(loaded, (section, name), value)
+            except InputError as error:
+                faults += error.messages
+    for target in model.sweep.over if model.sweep is not None else ():
+        try:
+            read_axis(loaded, target)
+        except InputError as error:
+            faults += error.messages
+    if faults:
+        raise InputError(faults)
+    for keys, value in found.items():
+        loaded.keep(keys, value)
 
 
 def read_array(text: str, place: str) -> NDArray[Any]:
