@@ -25,7 +25,7 @@ from implicit_cli import __version__
 from implicit_cli.errors import EnvironmentProblem, InputError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 JAX_FLOOR = (0, 10, 1)
 JAX_REFUSED: dict[tuple[int, ...], str] = {
@@ -265,6 +265,25 @@ def facts() -> tuple[tuple[str, str], ...]:
         ("cache size", f"{len(sizes)} programs, {sum(sizes) / 1e6:.2f} MB"),
         ("canary", canary()),
     )
+
+
+VARIABLES = ("JAX_PLATFORMS", "JAX_ENABLE_X64", "XLA_FLAGS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+"""Environment variables that shape a run, and that a report of a fault may name."""
+
+
+def surroundings() -> Iterator[tuple[str, str]]:
+    """Label and value of the machine, of what else is installed for us, and of `VARIABLES`, without paths."""
+    yield "system", platform.platform()
+    yield "processors", str(os.cpu_count())
+    known = versions()
+    for requirement in importlib.metadata.requires("implicit-cli") or ():
+        name = re.split(r"[\[\s<>=!~;]", requirement, maxsplit=1)[0]
+        if name not in known and _version(name) != "not installed":
+            known[name] = _version(name)
+            yield name, known[name]
+    for name in VARIABLES:
+        if name in os.environ:
+            yield name, re.sub(r"[^\s=]*/\S*", "PATH", os.environ[name])
 
 
 def provenance() -> dict[str, str]:

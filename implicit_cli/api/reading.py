@@ -101,9 +101,15 @@ def schema() -> dict[str, Any]:
     return spec.json_schema()
 
 
-def info(device: str | None = None) -> tuple[tuple[str, str], ...]:
-    """Versions, devices, caches, and the outcome of the numerical canary, as label and value."""
+def info(device: str | None = None, *, report: bool = False) -> tuple[tuple[str, str], ...]:
+    """Versions, devices, caches, and the outcome of the numerical canary, as label and value.
+
+    With `report` also what a report of a fault needs; nothing then names a person, a host or a folder.
+    """
     from implicit_cli import runtime
 
     runtime.configure(device)
-    return runtime.facts()
+    facts = runtime.facts()
+    if not report:
+        return facts
+    return (*((label, value) for label, value in facts if label != "cache folder"), *runtime.surroundings())

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import typer
 
+from implicit_cli.cli import fault
 from implicit_cli.errors import ImplicitError, InputError
 
 if TYPE_CHECKING:
@@ -268,7 +269,9 @@ def answer(error: BaseException) -> int:
         case _ if "RESOURCE_EXHAUSTED" in str(error) and type(error).__name__ in ("JaxRuntimeError", "XlaRuntimeError"):
             return _lines(3, [f"the device is out of memory: {str(error).splitlines()[0]}"])
     traceback.print_exception(error)
-    say("error: this is a fault of implicit itself; please report it with the lines above")
+    fault.remember(error)
+    say("error: this is a fault of implicit itself; please report it with the lines above,")
+    say("error: or with what 'implicit info --bug-report' prints, which holds no data")
     return 70
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import math
+import re
 import sys
 
 import pytest
@@ -64,10 +65,46 @@ def test_what_is_our_fault_has_a_traceback(implicit, monkeypatch, error):
     monkeypatch.setattr(api, "schema", raising(error))
     done = implicit("schema")
     assert (done.code, done.out) == (70, "")
-    first, *_, last = done.err.splitlines()
+    first, *_, last, more = done.err.splitlines()
     assert first == "Traceback (most recent call last):"
     assert type(error).__name__ in done.err
-    assert last == "implicit: error: this is a fault of implicit itself; please report it with the lines above"
+    assert last == "implicit: error: this is a fault of implicit itself; please report it with the lines above,"
+    assert more == "implicit: error: or with what 'implicit info --bug-report' prints, which holds no data"
+
+
+def test_a_report_of_a_fault_has_its_way_and_no_data(implicit, monkeypatch, tmp_path):
+    monkeypatch.setenv("IMPLICIT_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=/home/somebody/secret --xla_cpu_x=3")
+    assert "no fault is known" in implicit("info", "--bug-report").out
+
+    def fails(*arguments):
+        try:
+            return {}["secret 1"]
+        except KeyError as error:
+            raise ValueError("secret 2") from error
+
+    monkeypatch.setattr(api, "schema", fails)
+    assert implicit("schema").code == 70
+    done = implicit("info", "--bug-report")
+    assert (done.code, done.err) == (0, "")
+    assert "secret" not in done.out
+    assert "/home" not in done.out
+    assert str(tmp_path) not in done.out
+    assert "--xla_dump_to=PATH --xla_cpu_x=3" in done.out
+    lines = done.out.partition("last fault:\n")[2].splitlines()
+    assert [line for line in lines if not line.startswith(" ")][1:] == ["builtins.ValueError", "builtins.KeyError"]
+    assert any(re.fullmatch(r"  implicit_cli/cli/schema.py:\d+ schema", line) for line in lines)
+    assert "  a file elsewhere:" in done.out
+    assert re.search(r"^scipy +\d", done.out, re.MULTILINE)
+
+
+def test_a_fault_is_not_made_worse_where_it_cannot_be_kept(implicit, monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("IMPLICIT_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    monkeypatch.setattr(api, "schema", raising(ValueError("no")))
+    assert implicit("schema").code == 70
+    monkeypatch.setenv("IMPLICIT_CACHE_DIR", "")
+    assert implicit("schema").code == 70
 
 
 def raising(error: BaseException):
