@@ -14,7 +14,7 @@ from implicit_cli.formula import CONSTANTS, FUNCTIONS, NAME, Formula, FormulaFau
 from implicit_cli.spec.fields import Checked, Strict, nothing, refuse
 from implicit_cli.spec.grammar import Fault, stop
 from implicit_cli.spec.outer import limits
-from implicit_cli.spec.words import Keys, found
+from implicit_cli.spec.words import Keys, found, shown
 
 _KEYS = {
     "data": ("shape", "unit", "doc", "dtype"),
@@ -279,7 +279,7 @@ def _one_kind(spec: FormulasSpec) -> list[Fault]:
         table = getattr(spec, kinds[0])
         for name in table:
             if name not in spec.unknowns:
-                text = f"'{name}' is no unknown, allowed: {listing(spec.unknowns)}{nearest(name, spec.unknowns)}"
+                text = f"'{shown(name)}' is no unknown, allowed: {listing(spec.unknowns)}{nearest(name, spec.unknowns)}"
                 faults.append(((kinds[0], name), text))
         faults += [
             ((kinds[0],), f"no formula for '{name}', allowed: one for each unknown") for name in spec.unknowns if name not in table

@@ -6,7 +6,7 @@ No file can make us open another file, fill the memory, or take numbers for data
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from implicit_cli.errors import EnvironmentProblem, InputError, listing, nearest
+from implicit_cli.spec.outlived import outlived
 from implicit_cli.spec.source import check_regular, shown_path
 from implicit_cli.spec.words import shown
 
@@ -23,6 +24,9 @@ MAX_BYTES = 4 * 1024**3
 LARGE, MAX_PACKED = 256 * 1024**2, 100
 """Bytes in memory from which an array may be at most so many times as large as it lies in its file."""
 MAX_LABELS = 1_000_000
+TRIED = 64 * 1024**2
+"""Bytes of an array up to which its data, too, are read twice: a try, and for good."""
+DAMAGED = "damaged or cut short, the HDF5 library cannot read it; restore the file from a copy"
 
 _MAX_SOFT_LINKS = 16
 _MAX_LISTED = 12
@@ -37,14 +41,34 @@ def read(path: Path, file_name: str, inner: str, *, place: str, text: bool) -> t
     Numbers come as float64 or int64 in native order, texts (`text`) as NumPy strings. Raises InputError for what is missing,
     damaged, elsewhere (external links and storage, virtual datasets), never written, empty, too large or of another type.
     """
-    with _opened(path, file_name, inner, place) as reader:
-        return reader.read(text=text)
+
+    def reading(*, whole: bool) -> tuple[NDArray[Any], str | None]:
+        with _opened(path, file_name, inner, place) as reader:
+            return reader.read(text=text, whole=whole)
+
+    check_outlived(lambda: reading(whole=False), path, f"{place}: {shown_path(file_name)}")
+    return reading(whole=True)
+
+
+def check_outlived(action: Callable[[], object], path: Path, label: str) -> None:
+    """Refuse an HDF5 file that the library does not get through, as `action` reads it."""
+    if not path.is_file():
+        return  # there is nothing to read, and `action` says so
+    import h5py  # noqa: F401  # before this process is copied, not after
+
+    if not outlived(action):
+        raise InputError(f"{label}: {DAMAGED}")
 
 
 def datasets_in(path: Path, file_name: str, inner: str, *, place: str) -> list[str]:
     """Names of the datasets in the group `inner` of the file at `path`; raises as `read` does."""
-    with _opened(path, file_name, inner, place) as reader:
-        return reader.members()
+
+    def reading() -> list[str]:
+        with _opened(path, file_name, inner, place) as reader:
+            return reader.members()
+
+    check_outlived(reading, path, f"{place}: {shown_path(file_name)}")
+    return reading()
 
 
 @contextmanager
@@ -68,14 +92,14 @@ def _opened(path: Path, file_name: str, inner: str, place: str) -> Iterator[_Rea
     except MemoryError as error:
         raise EnvironmentProblem(f"{label}:{shown(inner)}: not enough memory to read the dataset") from error
     except _UNREADABLE as error:
-        raise InputError(f"{label}: damaged or cut short, the HDF5 library cannot read it; restore the file from a copy") from error
+        raise InputError(f"{label}: {DAMAGED}") from error
 
 
 class _Reader:
     def __init__(self, h5py: Any, file: Any, label: str, inner: str) -> None:
         self.h5py, self.file, self.label, self.inner = h5py, file, label, inner
 
-    def read(self, *, text: bool) -> tuple[NDArray[Any], str | None]:
+    def read(self, *, text: bool, whole: bool) -> tuple[NDArray[Any], str | None]:
         node = self.find()
         if not isinstance(node, self.h5py.Dataset):
             kind = "a group" if isinstance(node, self.h5py.Group) else "a named type"
@@ -83,7 +107,10 @@ class _Reader:
         dtype = self.check_type(node, text=text)
         self.check_size(node, dtype)
         self.check_storage(node)
-        return (self.texts(node) if text else self.numbers(node, dtype)), self.units(node)
+        units = self.units(node)
+        if not whole and math.prod(node.shape) * dtype.itemsize > TRIED:
+            return np.zeros(0), units
+        return (self.texts(node) if text else self.numbers(node, dtype)), units
 
     def members(self) -> list[str]:
         """Datasets of a group, by name."""

@@ -156,8 +156,11 @@ def _walk(file: h5py.File) -> Iterator[tuple[str, h5py.HLObject | None]]:
 
 
 def _damage(path: Path) -> str:
-    """Which dataset a damaged file has lost, as far as can be told. Some HDF5 libraries crash on damage: another process looks."""
+    """Which dataset a damaged file has lost, as far as can be told. HDF5 libraries crash on damage, or go round in circles: another
+    process looks, for a few seconds of the processor.
+    """
     command = "import sys; from implicit_cli.store.guard import survey; survey(sys.argv[1])"
+    command = f"from implicit_cli.spec.outlived import confine; confine(quiet=False); {command}"
     try:
         done = subprocess.run([sys.executable, "-c", command, str(path)], capture_output=True, text=True, check=True)
     except (OSError, subprocess.SubprocessError):

@@ -11,6 +11,8 @@ import numpy as np
 
 from implicit_cli.errors import listing, nearest
 from implicit_cli.spec.datasets import Datasets, opened
+from implicit_cli.spec.reference import check_outlived
+from implicit_cli.spec.source import shown_path
 from implicit_cli.structures.structure import Array, Structure, boxed
 
 
@@ -19,8 +21,13 @@ def read_h5md(path: Path, name: str, group: str | None, frame: int | None, place
 
     Raises InputError for what is missing, damaged or of a wrong shape; EnvironmentProblem where the system does not let us read.
     """
-    with opened(path, name, place=place) as file:
-        return _Reader(file, _group(file, group), frame).structure()
+
+    def reading() -> Structure:
+        with opened(path, name, place=place) as file:
+            return _Reader(file, _group(file, group), frame).structure()
+
+    check_outlived(reading, path, f"{place}: {shown_path(name)}")
+    return reading()
 
 
 def _group(file: Datasets, asked: str | None) -> str:
