@@ -268,7 +268,7 @@ def facts() -> tuple[tuple[str, str], ...]:
 
 
 VARIABLES = ("JAX_PLATFORMS", "JAX_ENABLE_X64", "XLA_FLAGS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-"""Environment variables that shape a run, and that a report of a fault may name."""
+"""Environment variables that shape a run: the only ones that a result or the report of a fault may name."""
 
 
 def surroundings() -> Iterator[tuple[str, str]]:
@@ -281,15 +281,18 @@ def surroundings() -> Iterator[tuple[str, str]]:
         if name not in known and _version(name) != "not installed":
             known[name] = _version(name)
             yield name, known[name]
-    for name in VARIABLES:
-        if name in os.environ:
-            yield name, re.sub(r"[^\s=]*/\S*", "PATH", os.environ[name])
+    yield from _environment().items()
 
 
 def provenance() -> dict[str, str]:
-    """What a result file says of its origin: versions, platform, device, time in UTC. Nothing that names a person or a host."""
+    """What a result file says of its origin: versions, platform, device, time in UTC, `VARIABLES`; no person and no host."""
     started = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return {**versions(), "platform": _platform(), "device": _device_text(), "started": started}
+    return {**versions(), "platform": _platform(), "device": _device_text(), "started": started, **_environment()}
+
+
+def _environment() -> dict[str, str]:
+    """The `VARIABLES` that are set, without the paths in them."""
+    return {name: re.sub(r"[^\s=]*/\S*", "PATH", os.environ[name]) for name in VARIABLES if os.environ.get(name)}
 
 
 def versions() -> dict[str, str]:

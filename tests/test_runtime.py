@@ -303,6 +303,18 @@ def test_provenance_names_no_person_and_no_host(monkeypatch: pytest.MonkeyPatch)
     assert all(isinstance(value, str) for value in found.values())
 
 
+def test_provenance_takes_a_list_of_environment_variables_and_no_paths(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=/home/somebody/dump --xla_cpu_max_isa=AVX2")
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    monkeypatch.setenv("MKL_NUM_THREADS", "")
+    monkeypatch.setenv("MY_TOKEN", "open-sesame")
+    found = runtime.provenance()
+    assert found["XLA_FLAGS"] == "--xla_dump_to=PATH --xla_cpu_max_isa=AVX2"
+    assert found["OMP_NUM_THREADS"] == "2"
+    assert not {"MKL_NUM_THREADS", "MY_TOKEN", "HOME", "USER", "PATH"} & set(found)
+    assert "open-sesame" not in " ".join(found.values())
+
+
 def test_a_gpu_is_named_by_its_number_and_kind(monkeypatch: pytest.MonkeyPatch):
     gpu = SimpleNamespace(platform="gpu", id=1, device_kind="NVIDIA H200")
     monkeypatch.setattr(jax, "devices", lambda platform=None: [gpu])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from implicit_cli.api.analysing import analyze, predict
 from implicit_cli.api.problems import check_problem, describe_problem, new_problem, problems
-from implicit_cli.api.reading import compare, convert, info, overview, schema, show
+from implicit_cli.api.reading import compare, convert, info, integrity, overview, schema, show
 from implicit_cli.api.replaying import replay
 from implicit_cli.api.reporting import figures, plot, report
 from implicit_cli.api.reports import (
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from implicit_cli.analysis import Told as Told
     from implicit_cli.store import CaseRow as CaseRow
     from implicit_cli.store import CaseSummary as CaseSummary
+    from implicit_cli.store import Integrity as Integrity
     from implicit_cli.store import LinearSummary as LinearSummary
     from implicit_cli.store import Overview as Overview
     from implicit_cli.store import ProductSummary as ProductSummary
@@ -75,6 +76,7 @@ __all__ = [
     "describe_problem",
     "figures",
     "info",
+    "integrity",
     "merge_sweep",
     "new_problem",
     "optimize",

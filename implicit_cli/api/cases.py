@@ -41,13 +41,15 @@ class Request:
     device: str | None = None
     allow_plugin: bool = False
     plugins: Sequence[Path] = ()
+    allow_paths: Sequence[Path] = ()
 
     def elsewhere(self, for_whom: str) -> Request:
         """The same for a process with another working folder; raises InputError where only this one can read the spec."""
         if self.spec == "-":
             raise InputError(f"SPEC: found '-', allowed {for_whom}: a file, which other processes can read")
-        plugins = tuple(path.absolute() for path in self.plugins)
-        return replace(self, spec=str(Path(self.spec).absolute()), overrides=tuple(self.overrides), plugins=plugins)
+        plugins, allow_paths = (tuple(path.absolute() for path in paths) for paths in (self.plugins, self.allow_paths))
+        spec = str(Path(self.spec).absolute())
+        return replace(self, spec=spec, overrides=tuple(self.overrides), plugins=plugins, allow_paths=allow_paths)
 
 
 def prepare(request: Request, *, canary: bool = False, outer: bool = False) -> Prepared:
@@ -58,7 +60,7 @@ def prepare(request: Request, *, canary: bool = False, outer: bool = False) -> P
     from implicit_cli.spec import load_spec, read_early
     from implicit_cli.structures import build
 
-    loaded = load_spec(request.spec, request.overrides)
+    loaded = load_spec(request.spec, request.overrides, request.allow_paths)
     if outer and loaded.model.outer is None:
         raise InputError(f"{loaded.at()}: 'outer' is missing, allowed: a mapping such as {{objective: OUTPUT, parameters: [NAME]}}")
     # what is wrong with data is told before JAX is imported

@@ -63,6 +63,7 @@ def check_problem(
     device: str | None = None,
     allow_plugin: bool = False,
     plugins: Sequence[Path] = (),
+    allow_paths: Sequence[Path] = (),
     observer: Observer | None = None,
 ) -> ConformanceReport:
     """Whether the problem called `name` keeps the contract (`implicit_cli.problem`), tried on `spec`, or else on its own example.
@@ -78,7 +79,7 @@ def check_problem(
     if spec is not None:
         from implicit_cli.spec import load_spec
 
-        loaded = load_spec(spec, overrides)
+        loaded = load_spec(spec, overrides, allow_paths)
     runtime.configure(device)
     cls = rooms.load(name, base=Path.cwd(), allow_plugin=allow_plugin, plugins=plugins)
     traits: list[Trait] = []

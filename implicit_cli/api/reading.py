@@ -11,7 +11,7 @@ from implicit_cli.errors import InputError, listing
 
 if TYPE_CHECKING:
     from implicit_cli.analysis import Comparison
-    from implicit_cli.store import Overview, Summary
+    from implicit_cli.store import Integrity, Overview, Summary
 
 TABLES, WHOLE = (".csv", ".parquet"), (".nc", ".mat")
 OF_A_CASE = ("table", "particles")
@@ -35,6 +35,13 @@ def show(
     from implicit_cli import store
 
     return store.read_summary(result, store.Wanted(entries, tuple(of), tuple(wrt), sort), case=case)
+
+
+def integrity(result: Path) -> Integrity:
+    """Whether a result file is, bit for bit, what was written; raises InputError, naming what is damaged, where it is not."""
+    from implicit_cli import store
+
+    return store.integrity(result)
 
 
 def overview(result: Path, *, of: Sequence[str] = (), wrt: Sequence[str] = (), sort: str = "case") -> Overview:

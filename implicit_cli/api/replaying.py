@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from implicit_cli.api.reading import compare
 from implicit_cli.api.reports import Observer, ReplayReport
@@ -32,13 +32,15 @@ def replay(
     device: str | None = None,
     allow_plugin: bool = False,
     plugins: Sequence[Path] = (),
+    allow_paths: Sequence[Path] = (),
     observer: Observer | None = None,
 ) -> ReplayReport:
     """Run again what made a result file: its resolved spec, data and parameters; then compare the two.
 
     Files that the spec names are looked for in `folder`, or beside the result and in the working folder: data there are held
     against those of the result, and what the result does not hold (structures, initial guesses, levels of a sweep, plug-ins) is
-    taken from there. `case` replays one of a sweep. The new result is kept as `output`, if any.
+    taken from there; files elsewhere are read below `allow_paths` only. `case` replays one of a sweep. The new result is kept as
+    `output`, if any.
 
     Raises InputError for what cannot be replayed, and all that `run` raises.
     """
@@ -48,7 +50,7 @@ def replay(
     if output is not None:
         store.check_output(output, [result])
     stored = store.read_run(result)
-    places = [folder] if folder is not None else [result.absolute().parent, Path.cwd()]
+    places = _Places([folder] if folder is not None else [result.absolute().parent, Path.cwd()], allow_paths)
     settings = json.loads(stored.resolved)
     changed: list[str] = []
     with tempfile.TemporaryDirectory(prefix="implicit-replay-") as temporary:
@@ -67,7 +69,7 @@ def replay(
         allowed = [*plugins, *((room / plugin.name) for plugin in plugins)]
         work = optimize if settings.get("outer") and stored.optimised else run
         new = output if output is not None else room / RESULT
-        more: dict[str, Any] = {"device": device, "allow_plugin": allow_plugin, "plugins": allowed}
+        more: dict[str, Any] = {"device": device, "allow_plugin": allow_plugin, "plugins": allowed, "allow_paths": allow_paths}
         work(str(room / SPEC), new, observer=observer, **more)
         comparison = compare(result, new, case=case)
     return ReplayReport(comparison, tuple(changed), output, time.perf_counter() - begun)
@@ -109,7 +111,7 @@ def _put(section: dict[str, Any], name: str, reference: str) -> None:
         section[name] = reference
 
 
-def _changes(section: str, name: str, text: str, stored: StoredRun, places: Sequence[Path]) -> Iterator[str]:
+def _changes(section: str, name: str, text: str, stored: StoredRun, places: _Places) -> Iterator[str]:
     """What is different in the file that a reference names, if it is there, from what the result holds."""
     import numpy as np
 
@@ -117,7 +119,7 @@ def _changes(section: str, name: str, text: str, stored: StoredRun, places: Sequ
 
     held = getattr(stored, section)[name]
     file, _, inside = text.partition(":")
-    found = _found(file, places)
+    found = places.find(file)
     if found is None:
         return
     now = spec.read_array(f"{found}:{inside}", f"{section}.{name}")
@@ -160,21 +162,30 @@ def _files(settings: Mapping[str, Any]) -> Iterator[str]:
             yield from dict.fromkeys(walk(value))
 
 
-def _found(file: str, places: Sequence[Path]) -> Path | None:
-    """The file in the first of the places that has it."""
-    return next((place / file for place in places if (place / file).is_file()), None)
+class _Places(NamedTuple):
+    """Where files that a spec names are looked for; it can come from anybody, and has no right to others."""
+
+    folders: Sequence[Path]
+    allowed: Sequence[Path]
+
+    def find(self, file: str) -> Path | None:
+        """The file in the first of the folders that has it below itself, or has it below what is allowed, links followed."""
+        for folder in self.folders:
+            path = folder / file
+            if any(path.resolve().is_relative_to(root.resolve()) for root in (folder, *self.allowed)) and path.is_file():
+                return path
+        return None
 
 
-def _bring(result: Path, file: str, room: Path, places: Sequence[Path]) -> None:
-    """A file of the spec into the room, at the place that the spec says."""
-    target = room / file
-    if target.exists():
-        return
-    source = _found(file, places)
+def _bring(result: Path, file: str, room: Path, places: _Places) -> None:
+    """A file of the spec into the room, at the place that the spec says; one that is not below its folder is read where it is."""
+    source, target = places.find(file), room / file
     if source is None:
-        looked = listing(map(str, places))
+        looked = listing(map(str, places.folders))
         raise InputError(f"{result}: its spec names {file}, which is not in {looked}; allowed: --folder DIR, where it is")
     if not target.resolve().is_relative_to(room.resolve()):
+        if Path(file).is_absolute():
+            return
         raise InputError(f"{result}: its spec names {file}, which is not below its folder; allowed: a copy there, with --folder")
     target.parent.mkdir(parents=True, exist_ok=True)
     if source.suffix == ".py":

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 MOST_SHARDS = 1000
 """Tasks that batch systems commonly allow in an array."""
+_PATHS = "plugins", "allow_paths"
+"""Fields of a request that are paths."""
 SAMPLE, SAMPLE_SECONDS = 4, 60.0
 """Calls of the program by which cases are timed, at most; and seconds after which no more are made."""
 
@@ -42,6 +44,7 @@ def plan_sweep(
     device: str | None = None,
     allow_plugin: bool = False,
     plugins: Sequence[Path] = (),
+    allow_paths: Sequence[Path] = (),
     shards: int | None = None,
     hours: float = 1.0,
     directives: Sequence[str] = (),
@@ -55,7 +58,7 @@ def plan_sweep(
     from implicit_cli import store
 
     begun = time.perf_counter()
-    request = Request(spec, overrides, device, allow_plugin, plugins)
+    request = Request(spec, overrides, device, allow_plugin, plugins, allow_paths)
     elsewhere = request.elsewhere("with `implicit sweep plan`")
     if shards is not None and not 1 <= shards <= MOST_SHARDS:
         raise InputError(f"--shards: found {shards}, allowed: 1 to {MOST_SHARDS}")
@@ -87,9 +90,10 @@ def work_on(
     if not 1 <= shard <= shards.count:
         raise InputError(f"--shard: found {shard}, allowed: 1 to {shards.count}, as planned")
     asked = dict(shards.request)
-    plugins = tuple(Path(path) for path in asked.pop("plugins"))
+    plugins, allow_paths = (tuple(Path(path) for path in asked.pop(name, ())) for name in _PATHS)
     part = f"{shard}/{shards.count}"
-    return run(asked.pop("spec"), output, **asked, plugins=plugins, observer=observer, stopped=stopped, shard=part)
+    more: dict[str, Any] = {"plugins": plugins, "allow_paths": allow_paths, "observer": observer, "stopped": stopped}
+    return run(asked.pop("spec"), output, **asked, **more, shard=part)
 
 
 def sweep_status(output: Path) -> SweepStatus:
@@ -182,4 +186,4 @@ def _timed(work: Sweep, names: Sequence[str], observer: Observer | None, begun: 
 
 
 def _plain(request: Request) -> dict[str, Any]:
-    return {**asdict(request), "plugins": [str(path) for path in request.plugins]}
+    return {**asdict(request), **{name: [str(path) for path in getattr(request, name)] for name in _PATHS}}

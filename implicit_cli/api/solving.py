@@ -30,6 +30,7 @@ def run(
     device: str | None = None,
     allow_plugin: bool = False,
     plugins: Sequence[Path] = (),
+    allow_paths: Sequence[Path] = (),
     observer: Observer | None = None,
     stopped: Callable[[], bool] = lambda: False,
     shard: str | None = None,
@@ -48,7 +49,7 @@ def run(
 
     begun = time.perf_counter()
     part = None if shard is None else read_shard(shard)
-    request = Request(spec, overrides, device, allow_plugin, plugins)
+    request = Request(spec, overrides, device, allow_plugin, plugins, allow_paths)
     if cluster is not None and jobs is None:
         raise InputError("--cluster: found without --jobs, allowed: with --jobs N, the number of jobs")
     workers = None if jobs is None else Workers(request, jobs, cluster)
@@ -105,9 +106,10 @@ def check(
     device: str | None = None,
     allow_plugin: bool = False,
     plugins: Sequence[Path] = (),
+    allow_paths: Sequence[Path] = (),
 ) -> Plan:
     """Validate a spec against its problem and say what a run would do; solves nothing."""
-    loaded, vectors, plan, cases = prepare(Request(spec, overrides, device, allow_plugin, plugins))
+    loaded, vectors, plan, cases = prepare(Request(spec, overrides, device, allow_plugin, plugins, allow_paths))
     if cases is not None:
         plan = replace(plan, rows=(*plan.rows, cases.row(plan)))
     if loaded.model.outer is None:
@@ -125,6 +127,7 @@ def optimize(
     device: str | None = None,
     allow_plugin: bool = False,
     plugins: Sequence[Path] = (),
+    allow_paths: Sequence[Path] = (),
     observer: Observer | None = None,
     inner: Observer | None = None,
     stopped: Callable[[], bool] = lambda: False,
@@ -139,7 +142,7 @@ def optimize(
 
     begun = time.perf_counter()
     store.check_output(output, [Path(spec)])
-    loaded, vectors, _, _ = prepare(Request(spec, overrides, device, allow_plugin, plugins), canary=True, outer=True)
+    loaded, vectors, _, _ = prepare(Request(spec, overrides, device, allow_plugin, plugins, allow_paths), canary=True, outer=True)
     from implicit_cli import engine
     from implicit_cli.engine.outer import Objective
     from implicit_cli.outer.loop import Diverged, minimise

@@ -89,6 +89,7 @@ def verify(
     device: str | None = None,
     allow_plugin: bool = False,
     plugins: Sequence[Path] = (),
+    allow_paths: Sequence[Path] = (),
     observer: Observer | None = None,
 ) -> VerifyReport:
     """Check the derivatives in a result file, or those of a spec, which is run first, by solving again nearby.
@@ -122,7 +123,7 @@ def verify(
             checks.append(_verified(loaded, vectors, plan, claim, settings, observer))
             warnings += doubts(Path(source), stored, {SOURCE: source_sha256(type(vectors.bound.problem))})
     else:
-        loaded, vectors, plan, _ = prepare(Request(source, overrides, device, allow_plugin, plugins), canary=True)
+        loaded, vectors, plan, _ = prepare(Request(source, overrides, device, allow_plugin, plugins, allow_paths), canary=True)
         from implicit_cli import engine
         from implicit_cli.verdict import claim_of
 
@@ -150,6 +151,8 @@ def _is_result(source: str) -> bool:
     if path.suffix in (".h5", ".hdf5"):
         return True
     try:
+        if not path.is_file():  # to open a pipe is to wait for who writes to it
+            return False
         with path.open("rb") as stream:
             return stream.read(len(HDF5)) == HDF5
     except OSError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from implicit_cli.cli import console
-from implicit_cli.cli.options import AllowPlugin, Device, Json, Overrides, Plugins, Spec
+from implicit_cli.cli.options import AllowPaths, AllowPlugin, Device, Json, Overrides, Plugins, Spec
 
 
 def check(
@@ -12,6 +12,7 @@ def check(
     device: Device = None,
     allow_plugin: AllowPlugin = False,
     plugins: Plugins = None,
+    allow_paths: AllowPaths = None,
     json: Json = False,
 ) -> None:
     """Check a spec and print the plan; solve nothing.
@@ -20,7 +21,14 @@ def check(
     """
     from implicit_cli import api
 
-    plan = api.check(spec, overrides=tuple(overrides or ()), device=device, allow_plugin=allow_plugin, plugins=tuple(plugins or ()))
+    plan = api.check(
+        spec,
+        overrides=tuple(overrides or ()),
+        device=device,
+        allow_plugin=allow_plugin,
+        plugins=tuple(plugins or ()),
+        allow_paths=tuple(allow_paths or ()),
+    )
     for warning in plan.warnings:
         console.say(f"warning: {warning}")
     if json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from implicit_cli.cli import console
-from implicit_cli.cli.options import AllowPlugin, Device, Overrides, Plugins, Quiet, Spec, Verbose
+from implicit_cli.cli.options import AllowPaths, AllowPlugin, Device, Overrides, Plugins, Quiet, Spec, Verbose
 from implicit_cli.cli.run import Output, refuse_both
 from implicit_cli.cli.signals import Signals
 from implicit_cli.errors import Interrupted
@@ -21,6 +21,7 @@ def optimize(
     device: Device = None,
     allow_plugin: AllowPlugin = False,
     plugins: Plugins = None,
+    allow_paths: AllowPaths = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> int:
@@ -41,6 +42,7 @@ def optimize(
                 device=device,
                 allow_plugin=allow_plugin,
                 plugins=tuple(plugins or ()),
+                allow_paths=tuple(allow_paths or ()),
                 observer=observer,
                 inner=observer if verbose else _Inner(observer),
                 stopped=signals.stopped,

@@ -22,6 +22,10 @@ Plugins = Annotated[
     list[Path] | None,
     typer.Option("--plugin", metavar="FILE", help="Allow this one Python file as the spec's problem. May be repeated."),
 ]
+AllowPaths = Annotated[
+    list[Path] | None,
+    typer.Option("--allow-path", metavar="FOLDER", help="Let the spec name data files below this folder, too. May be repeated."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing on standard error but errors and cases that are not ok.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print every report of the solver and of the chunks.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from implicit_cli.cli import console
-from implicit_cli.cli.options import AllowPlugin, Device, Json, Overrides, Plugins, Quiet, Verbose
+from implicit_cli.cli.options import AllowPaths, AllowPlugin, Device, Json, Overrides, Plugins, Quiet, Verbose
 from implicit_cli.cli.run import refuse_both
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ def check(
     device: Device = None,
     allow_plugin: AllowPlugin = False,
     plugins: Plugins = None,
+    allow_paths: AllowPaths = None,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -103,6 +104,7 @@ def check(
             device=device,
             allow_plugin=allow_plugin,
             plugins=tuple(plugins or ()),
+            allow_paths=tuple(allow_paths or ()),
             observer=observer,
         )
     if json:

@@ -9,7 +9,7 @@ import typer
 
 from implicit_cli.cli import console, tables
 from implicit_cli.cli.compare import render
-from implicit_cli.cli.options import AllowPlugin, Device, Json, Plugins, Quiet, Verbose
+from implicit_cli.cli.options import AllowPaths, AllowPlugin, Device, Json, Plugins, Quiet, Verbose
 from implicit_cli.cli.products import Result
 from implicit_cli.cli.run import refuse_both
 
@@ -36,6 +36,7 @@ def replay(
     device: Device = None,
     allow_plugin: AllowPlugin = False,
     plugins: Plugins = None,
+    allow_paths: AllowPaths = None,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -57,6 +58,7 @@ def replay(
             device=device,
             allow_plugin=allow_plugin,
             plugins=tuple(plugins or ()),
+            allow_paths=tuple(allow_paths or ()),
             observer=observer,
         )
     if json:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from implicit_cli.cli import console
-from implicit_cli.cli.options import AllowPlugin, Device, Overrides, Plugins, Quiet, Spec, Verbose
+from implicit_cli.cli.options import AllowPaths, AllowPlugin, Device, Overrides, Plugins, Quiet, Spec, Verbose
 from implicit_cli.cli.signals import Signals
 from implicit_cli.errors import InputError, Interrupted
 
@@ -25,6 +25,7 @@ def run(
     device: Device = None,
     allow_plugin: AllowPlugin = False,
     plugins: Plugins = None,
+    allow_paths: AllowPaths = None,
     shard: Annotated[
         str | None,
         typer.Option("--shard", metavar="I/N", help="Of a sweep, compute part I of N only; without it, OUT is made of all parts."),
@@ -65,6 +66,7 @@ def run(
                 device=device,
                 allow_plugin=allow_plugin,
                 plugins=tuple(plugins or ()),
+                allow_paths=tuple(allow_paths or ()),
                 observer=observer,
                 stopped=signals.stopped,
                 shard=shard,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from implicit_cli.cli import console
-from implicit_cli.cli.options import AllowPlugin, Device, Json, Overrides, Plugins, Quiet, Spec, Verbose
+from implicit_cli.cli.options import AllowPaths, AllowPlugin, Device, Json, Overrides, Plugins, Quiet, Spec, Verbose
 from implicit_cli.cli.run import Output, refuse_both, tally
 from implicit_cli.cli.signals import Signals
 from implicit_cli.errors import Interrupted
@@ -41,6 +41,7 @@ def plan(
     device: Device = None,
     allow_plugin: AllowPlugin = False,
     plugins: Plugins = None,
+    allow_paths: AllowPaths = None,
     quiet: Quiet = False,
 ) -> int:
     """Divide a sweep into shards, time some cases, write the script of a job array.
@@ -57,6 +58,7 @@ def plan(
             device=device,
             allow_plugin=allow_plugin,
             plugins=tuple(plugins or ()),
+            allow_paths=tuple(allow_paths or ()),
             shards=shards,
             hours=hours,
             directives=tuple(directives or ()),

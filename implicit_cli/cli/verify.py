@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from implicit_cli.cli import console, tables
-from implicit_cli.cli.options import AllowPlugin, Device, Json, Overrides, Plugins, Quiet, Verbose
+from implicit_cli.cli.options import AllowPaths, AllowPlugin, Device, Json, Overrides, Plugins, Quiet, Verbose
 from implicit_cli.cli.run import refuse_both
+from implicit_cli.errors import InputError
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
     from implicit_cli.api import CaseVerdict, Finding, VerifyReport
+    from implicit_cli.api import Integrity as FileIntegrity
 
 _COLOURS: dict[str, str] = {"holds": "green", "violated": "red", "not_decided": "yellow"}
 
@@ -40,6 +42,9 @@ Output = Annotated[
     typer.Option("-o", "--output", metavar="OUT", help="Result file (HDF5) with the findings added. Replaced where it exists."),
 ]
 InPlace = Annotated[bool, typer.Option("--in-place", help="Put the findings into RESULT itself.")]
+Integrity = Annotated[
+    bool, typer.Option("--integrity", help="Of a result file, check only that every bit is as it was written; solve nothing.")
+]
 
 
 def verify(
@@ -51,10 +56,12 @@ def verify(
     case: Case = None,
     output: Output = None,
     in_place: InPlace = False,
+    integrity: Integrity = False,
     overrides: Overrides = None,
     device: Device = None,
     allow_plugin: AllowPlugin = False,
     plugins: Plugins = None,
+    allow_paths: AllowPaths = None,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -66,6 +73,12 @@ def verify(
     """
     refuse_both(quiet, verbose)
     from implicit_cli import api
+
+    if integrity:
+        if full or of or wrt or case or output or in_place or overrides:
+            raise InputError("--integrity: found with other options of a check, allowed: alone, with a result file")
+        _render_integrity(api.integrity(Path(result)), json=json)
+        return 0
 
     with console.observer(quiet=quiet, verbose=verbose) as observer:
         report = api.verify(
@@ -81,6 +94,7 @@ def verify(
             device=device,
             allow_plugin=allow_plugin,
             plugins=tuple(plugins or ()),
+            allow_paths=tuple(allow_paths or ()),
             observer=observer,
         )
     for warning in report.warnings:
@@ -92,6 +106,21 @@ def verify(
     if not quiet and report.path is not None:
         console.say(f"wrote {report.path}, {report.seconds:.1f} s")
     return report.exit_code
+
+
+def _render_integrity(found: FileIntegrity, *, json: bool) -> None:
+    if json:
+        told = {"sha256": found.sha256, "groups": found.groups, "datasets": found.datasets, "size": found.size}
+        console.write_json({"file": str(found.path), "whole": True, **told})
+        return
+    groups = f"{found.groups} as they were signed" if found.groups else "not signed one by one: written by an earlier version"
+    rows = (
+        ("file", f"{found.path}, {found.size / 1e6:.2f} MB"),
+        ("SHA-256", f"{found.sha256}, holds"),
+        ("groups", groups),
+        ("datasets", f"{found.datasets} read, no checksum fails"),
+    )
+    console.rows(rows)
 
 
 def render(report: VerifyReport, where: Console) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,8 +15,8 @@ from implicit_cli.errors import InputError, listing, nearest
 from implicit_cli.spec import grammar
 from implicit_cli.spec.compose import parse
 from implicit_cli.spec.model import RunSpec
-from implicit_cli.spec.overrides import apply
-from implicit_cli.spec.source import STDIN, Mark, Tree, read_text
+from implicit_cli.spec.overrides import OVERRIDE, apply
+from implicit_cli.spec.source import STDIN, Mark, Tree, read_text, shown_path
 from implicit_cli.spec.words import Keys, dotted, found, meant_number, some
 
 _PRODUCTS = ("sensitivity", "products")
@@ -27,7 +27,7 @@ class LoadedSpec:
     """A spec that holds together in itself; whether its problem knows the names in it is not yet known.
 
     `text` is the spec as given, `overrides` what `--set` changed in it, `path` None for standard input, and `folder` where relative
-    paths start: the spec's folder, or the working folder for standard input.
+    paths start: the spec's folder, or the working folder for standard input. Files outside of it are read below `allow_paths` only.
     """
 
     model: RunSpec
@@ -35,6 +35,7 @@ class LoadedSpec:
     path: Path | None
     folder: Path
     overrides: tuple[str, ...] = ()
+    allow_paths: tuple[Path, ...] = ()
     _tree: Tree = field(repr=False, kw_only=True)
     _product_rows: tuple[int, ...] = field(repr=False, kw_only=True)
     _kept: dict[Keys, Any] = field(default_factory=dict, repr=False, compare=False, kw_only=True)
@@ -47,6 +48,27 @@ class LoadedSpec:
         """What was kept for these keys, once; None where nothing was."""
         return self._kept.pop(keys, None)
 
+    def file(self, keys: Keys, name: str) -> Path:
+        """The file that the value at `keys` calls `name`; raises InputError where the spec has no right to it.
+
+        A spec can come from anybody: it names what is below its folder, or below `allow_paths`, links followed. A name from
+        `--set` is the user's own.
+        """
+        path = self.folder / name
+        origin = self._tree.origin(keys)
+        if isinstance(origin, str) and origin.startswith(OVERRIDE):
+            return path
+        try:
+            real = path.resolve()
+        except (OSError, RuntimeError, ValueError):
+            return path  # a loop of links, or no name of a file: whoever opens it says so
+        if any(real.is_relative_to(root.resolve()) for root in (self.folder, *self.allow_paths)):
+            return path
+        raise InputError(
+            f"{self.at(*keys)}: found '{shown_path(name)}', which is outside of the spec's folder, allowed: files below it, "
+            "and below each --allow-path FOLDER"
+        )
+
     def at(self, *keys: str | int) -> str:
         """Prefix of a message about `keys` of the model: `ridge.yaml:7:14: parameters.l2`, or `--set parameters.l2`.
 
@@ -58,13 +80,17 @@ class LoadedSpec:
         return self._tree.at(keys)
 
 
-def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> LoadedSpec:
+def load_spec(path: str | Path, overrides: Sequence[str] = (), allow_paths: Sequence[Path] = ()) -> LoadedSpec:
     """Read, parse, override and check the spec at `path` (`-`: standard input). Nothing but the spec itself is read.
 
+    What is below `allow_paths` may be read for it later, too.
     Raises InputError with one line per fault, EnvironmentProblem where the system does not let us read the file.
     """
     name, text = read_text(path)
-    return spec_of(text, name, None if str(path) == STDIN else Path(path), overrides)
+    for folder in allow_paths:
+        if not folder.is_dir():
+            raise InputError(f"--allow-path: no folder '{shown_path(folder)}'")
+    return replace(spec_of(text, name, None if str(path) == STDIN else Path(path), overrides), allow_paths=tuple(allow_paths))
 
 
 def spec_of(text: str, name: str, path: Path | None = None, overrides: Sequence[str] = ()) -> LoadedSpec:

@@ -11,6 +11,8 @@ from implicit_cli.spec.compose import MAX_DEPTH, parse
 from implicit_cli.spec.source import Tree
 from implicit_cli.spec.words import Keys, dotted, found, shown
 
+OVERRIDE = "--set "
+"""What the origin of a value from the command line starts with."""
 SHORTHANDS: dict[Keys, str] = {("solver",): "name", ("sensitivity", "linear_solver"): "name", ("structure",): "file"}
 """Where a bare string stands for a mapping with this one key."""
 
@@ -38,7 +40,7 @@ def _read(override: str) -> tuple[Keys, str, Any]:
     if not equals or not all(parts) or len(parts) > MAX_DEPTH:
         what = "a path that is empty or too long" if equals else "no '='"
         raise InputError(f"--set '{shown(override)}': found {what}, allowed: key.sub=value")
-    label = f"--set {dotted(parts)}"
+    label = f"{OVERRIDE}{dotted(parts)}"
     return parts, label, parse(text, label, place=lambda _: label).value if text.strip() else None
 
 

@@ -53,13 +53,13 @@ def read_value(loaded: LoadedSpec, keys: Keys, value: Any) -> LoadedValue:
         return LoadedValue(array, unit)
     place = loaded.at(*keys)
     if keys[0] == "sweep" and (column := table.split_column(value)) is not None:
-        array = table.read(loaded.folder / column[0], column[0], column[1], place=place)
+        array = table.read(loaded.file(keys, column[0]), column[0], column[1], place=place)
         array.flags.writeable = False
         return LoadedValue(array, unit, os.fspath(value))
     parts = split_reference(value)
     if parts is None:
         raise InputError(f"{place}: found {found(value)}, allowed: 'file.h5:/path'")
-    array, units = reference.read(loaded.folder / parts[0], parts[0], parts[1], place=place, text=text)
+    array, units = reference.read(loaded.file(keys, parts[0]), parts[0], parts[1], place=place, text=text)
     if unit is not None and units is not None and unit != units:
         raise InputError(f"{place}: {value}: found units '{units}' in the file, allowed: '{unit}', as the spec says")
     _check(array, lambda _: f"{place}: {value}", text=text)

@@ -7,6 +7,7 @@ from implicit_cli.store.branch import Passages, read_passages, read_state, write
 from implicit_cli.store.checkpoint import Checkpoint
 from implicit_cli.store.elsewhere import matlab_of, netcdf_of
 from implicit_cli.store.findings import read_findings, write_findings
+from implicit_cli.store.integrity import Integrity, integrity
 from implicit_cli.store.material import Material, read_material
 from implicit_cli.store.merge import MergeReport, merge
 from implicit_cli.store.outer import write_optimised
@@ -42,6 +43,7 @@ __all__ = [
     "Checkpoint",
     "ConstantSummary",
     "EntrySummary",
+    "Integrity",
     "LinearSummary",
     "Material",
     "MergeReport",
@@ -68,6 +70,7 @@ __all__ = [
     "check_output",
     "chosen",
     "csv_of",
+    "integrity",
     "labelled",
     "matlab_of",
     "merge",

@@ -16,6 +16,7 @@ import h5py
 from implicit_cli.errors import InputError
 from implicit_cli.store import layout
 from implicit_cli.store.atomic import replace_file
+from implicit_cli.store.content import CONTENT, content_sha256, sign
 from implicit_cli.store.guard import opened
 from implicit_cli.store.image import _PAGE_BYTES, Content, _Pages, _split
 
@@ -37,6 +38,8 @@ def write_addition(source: Path, output: Path, group: str, fill: Callable[[h5py.
         with h5py.File(pages, "r+", libver=("v110", "v110"), locking=False) as file:
             _remove(file, group)
             fill(file)
+            sign(file[group])
+            file.attrs[CONTENT] = content_sha256(file)  # new dimensions lie there
             offset = file[layout.CHECKSUM].id.get_offset() + len(layout.CHECKSUM_MARK)
         pages.seek(offset)
         pages.write(b"0" * layout.CHECKSUM_LENGTH)

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import time
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -71,16 +72,27 @@ class Blocks(Scratch):
         self._number += 1
         size = np.dtype(dtype).itemsize * int(np.prod(shape, dtype=np.int64))
         try:
-            if not path.exists() or path.stat().st_size != size:
-                self.folder.mkdir(parents=True, exist_ok=True)
-                with path.open("wb") as file:
-                    reserve(file.fileno(), size)
-            array: np.memmap[Any, Any] = np.memmap(path, dtype, "r+", shape=shape)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            # a link that somebody put there is not followed
+            flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+            with os.fdopen(os.open(path, flags, 0o666), "r+b") as file:
+                if os.fstat(file.fileno()).st_size != size:
+                    self._begin(path, file, size)
+                array: np.memmap[Any, Any] = np.memmap(file, dtype, "r+", shape=shape)
         except OSError as error:
-            path.unlink(missing_ok=True)
             raise EnvironmentProblem(f"{path}: cannot write the block: {reason(error)}") from error
         self._arrays.append(array)
         return array
+
+    def _begin(self, path: Path, file: BinaryIO, size: int) -> None:
+        if self.done and self._header.get("work") == self._work:
+            raise InputError(f"{path}: missing or damaged: remove {self.folder} to start anew")
+        file.truncate(0)
+        try:
+            reserve(file.fileno(), size)
+        except OSError:
+            file.truncate(0)
+            raise
 
     def saved(self, work: str) -> tuple[int, Mapping[str, Array]]:
         """What is done of this work; from here on it is the one in hand."""

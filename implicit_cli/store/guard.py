@@ -17,6 +17,7 @@ import h5py
 
 from implicit_cli.errors import EnvironmentProblem, InputError, nearest
 from implicit_cli.store import layout
+from implicit_cli.store.content import changed
 
 # The densest that gzip packs is 1032 to 1, so no dataset of ours unfolds to more; a small one may be all header.
 _EXPANSION = 1100
@@ -168,16 +169,20 @@ def _damage(path: Path) -> str:
     broken = done.stdout.splitlines()
     if broken:
         more = f" and {len(broken) - _NAMED} more" if len(broken) > _NAMED else ""
-        return f"damaged, checksum error in {', '.join(broken[:_NAMED])}{more}"
+        return f"damaged or edited, checksum error in {', '.join(broken[:_NAMED])}{more}"
     return "damaged or edited, its SHA-256 is not the one in /checksum"
 
 
 def survey(path: str) -> None:
-    """Print the paths of the datasets that cannot be read, one a line."""
+    """Print the paths of the datasets that cannot be read, one a line; then those of other groups whose content has changed."""
     with h5py.File(path, "r", locking=False) as file:
+        broken = list[str]()
         for name, node in _walk(file):
             if isinstance(node, h5py.Dataset):
                 try:
                     node[()]
                 except _UNREADABLE:
-                    sys.stdout.write(f"{name}\n")
+                    broken.append(name)
+        known = {name.rpartition("/")[0] or "/" for name in broken}
+        broken += [name for name in changed(file) if name not in known]
+        sys.stdout.writelines(f"{name}\n" for name in broken)

@@ -21,6 +21,7 @@ import numpy as np
 
 from implicit_cli.result import Array
 from implicit_cli.store import layout
+from implicit_cli.store.content import sign
 from implicit_cli.store.scratch import release
 from implicit_cli.store.texts import clean, create_texts
 
@@ -197,6 +198,7 @@ class Image:
                 if isinstance(dataset.value, np.memmap):
                     arrays[node.id.get_offset()] = dataset.value
                 _annotate(node, dataset, scales)
+            sign(file, arrays)
         return Content(buffer, arrays, offset)
 
     def _write_scales(self, file: h5py.File) -> dict[Dimension, h5py.Dataset]:

@@ -79,7 +79,7 @@ class _Builder:
         return replace(self.renamed(self.read(spec.file)), source=spec.file)
 
     def read(self, name: str) -> Structure:
-        spec, path = self.spec, self.loaded.folder / name
+        spec, path = self.spec, self.loaded.file(("structure", "file"), name)
         place = self.loaded.at("structure", "file")
         if spec.format == "h5md" or (spec.format is None and _is_hdf5(path)):
             return self.flat(read_h5md(path, name, spec.group, spec.frame, place))
@@ -150,7 +150,9 @@ class _Builder:
 
 def _is_hdf5(path: Path) -> bool:
     try:
+        if not path.is_file():  # to open a pipe is to wait for who writes to it
+            return False
         with path.open("rb") as stream:
-            return path.is_file() and stream.read(len(_HDF5)) == _HDF5
+            return stream.read(len(_HDF5)) == _HDF5
     except (OSError, ValueError):
         return path.suffix in (".h5", ".hdf5", ".h5md")

@@ -116,6 +116,7 @@ FILES: dict[str, Callable[[Path], None]] = {
     "a folder": lambda folder: (folder / Q).mkdir(),
     "a pipe": lambda folder: os.mkfifo(folder / Q),
     "a device": lambda folder: (folder / Q).symlink_to("/dev/zero"),
+    "a link that leads out of the folder": lambda folder: (folder / Q).symlink_to("/etc/passwd"),
     "a link to itself": lambda folder: (folder / Q).symlink_to(folder / Q),
     "nothing under that name": wrote(lambda file: file.__setitem__("q", EYE)),
     "a group": wrote(lambda file: file.create_group("Q")),

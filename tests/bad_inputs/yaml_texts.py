@@ -78,6 +78,9 @@ TEXTS: dict[str, str | bytes] = {
     "a distribution that is none": QUADRATIC + "sweep: {over: {'b[0]': {unifrom: [1, 2]}}, design: random, samples: 8}\n",
     "lists of two lengths zipped": QUADRATIC + "sweep: {over: {'b[0]': [1.0, 2.0], 'b[1]': [1.0, 2.0, 3.0]}, design: zip}\n",
     "a timeout below zero": SWEPT + "timeout: -1}\n",
+    "data above the folder": "problem: quadratic\ndata: {Q: '../d.h5:/Q'}\nparameters: {b: [1.0, 2.0]}\n",
+    "data by an absolute path": "problem: quadratic\ndata: {Q: /etc/passwd:/Q}\nparameters: {b: [1.0, 2.0]}\n",
+    "a table above the folder": QUADRATIC + "sweep: {over: {'b[0]': below/../../levels.csv:b}}\n",
     "outer without an objective": QUADRATIC + "outer: {parameters: [b]}\n",
     "formulas for a problem of the library": QUADRATIC + "formulas: {unknowns: {x: []}, minimise: x**2}\n",
     "a formula that reaches for Python": "problem: expression\n"

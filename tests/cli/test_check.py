@@ -25,7 +25,8 @@ def calls(monkeypatch):
 
 def test_the_plan_as_rows(implicit, calls):
     done = implicit("check", "spec.yaml", "--set", "seed=1", "--device", "cpu", "--plugin", "a.py")
-    assert calls == [("spec.yaml", {"overrides": ("seed=1",), "device": "cpu", "allow_plugin": False, "plugins": (Path("a.py"),)})]
+    options = {"overrides": ("seed=1",), "device": "cpu", "allow_plugin": False, "plugins": (Path("a.py"),), "allow_paths": ()}
+    assert calls == [("spec.yaml", options)]
     assert done.code == 0
     assert done.out == "problem        ridge\nlinear solver  cholesky, 128 unknowns\n"
     assert done.err == "implicit: warning: solver.tol is looser than the accuracy asks\n"

@@ -124,3 +124,19 @@ def test_an_optimum_is_looked_for_again(implicit, folder):
     Path("o.yaml").write_text(SPEC.replace("{value: d.h5:/penalty, unit: '1'}", "0.1") + "transforms: {penalty: log}\n" + outer)
     assert api.optimize("o.yaml", Path("r.h5")).path == Path("r.h5")
     assert implicit("replay", "r.h5", "-q").code == 0
+
+
+def test_a_file_elsewhere_is_read_only_where_it_is_allowed(implicit, folder, tmp_path_factory):
+    away = tmp_path_factory.mktemp("away")
+    with h5py.File(away / "begin.h5", "w") as file:
+        file["w"] = np.ones(3)
+    api.run("s.yaml", Path("r.h5"), overrides=[f"initial={{w: '{away}/begin.h5:/w'}}"])
+    refused = implicit("replay", "r.h5", "-q")
+    assert refused.code == 2
+    assert refused.err.startswith(f"implicit: error: r.h5: its spec names {away}/begin.h5, which is not in ")
+    assert implicit("replay", "r.h5", "-q", "--allow-path", away).code == 0
+    Path("linked.h5").symlink_to(away / "begin.h5")
+    api.run("s.yaml", Path("r.h5"), overrides=["initial={w: 'linked.h5:/w'}"])
+    refused = implicit("replay", "r.h5", "-q")
+    assert refused.err.startswith("implicit: error: r.h5: its spec names linked.h5, which is not in ")
+    assert implicit("replay", "r.h5", "-q", "--allow-path", away).code == 0

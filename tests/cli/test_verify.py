@@ -24,10 +24,17 @@ def edit(path, inner, change):
 
 
 @pytest.fixture(scope="module")
-def wide(tmp_path_factory, request):
-    """Kepler's equation, with bounds so wide that a witness can see them."""
-    path = tmp_path_factory.mktemp("wide") / "kepler.h5"
+def kepler(tmp_path_factory, request):
+    """A result of Kepler's equation."""
+    path = tmp_path_factory.mktemp("whole") / "kepler.h5"
     api.run(str(request.path.parents[2] / "sample_inputs" / "kepler.yaml"), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory, kepler):
+    """The same with bounds so wide that a witness can see them."""
+    path = shutil.copy(kepler, tmp_path_factory.mktemp("wide") / "kepler.h5")
     for of in ("E", "radius"):
         for wrt in ("eccentricity", "mean_anomaly"):
             edit(path, f"certificate/jacobian/{of}/{wrt}/bound", lambda bound: bound + 1e-6)
@@ -156,3 +163,50 @@ def test_what_does_not_fit_is_refused(implicit, result, words, message):
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith(f"implicit: error: {message}")
     assert done.err.count("\n") == 1
+
+
+# --integrity
+
+
+@pytest.fixture
+def whole(kepler, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(kepler, "k.h5")
+    return "k.h5"
+
+
+def test_a_file_that_is_whole(implicit, whole):
+    done = implicit("verify", "--integrity", whole)
+    assert (done.code, done.err) == (0, "")
+    rows = [line.split(maxsplit=1) for line in done.out.splitlines()]
+    assert [row[0] for row in rows] == ["file", "SHA-256", "groups", "datasets"]
+    assert rows[0][1].startswith("k.h5, 0.")
+    assert rows[1][1].endswith(", holds")
+    document = json.loads(implicit("verify", "--integrity", whole, "--json").out)
+    assert (document["file"], document["whole"], document["size"]) == ("k.h5", True, Path(whole).stat().st_size)
+    assert document["sha256"] == rows[1][1].removesuffix(", holds")
+    assert rows[2][1] == f"{document['groups']} as they were signed"
+    assert rows[3][1] == f"{document['datasets']} read, no checksum fails"
+
+
+def test_a_file_that_is_not(implicit, whole):
+    content = bytearray(Path(whole).read_bytes())
+    content[content.find(b"problem: kepler")] ^= 1
+    Path(whole).write_bytes(content)
+    done = implicit("verify", "--integrity", whole)
+    assert (done.code, done.out) == (2, "")
+    cure = "run again, or restore the file from a copy"
+    assert done.err == f"implicit: error: k.h5: damaged or edited, checksum error in /spec; {cure}\n"
+
+
+@pytest.mark.parametrize("words", [["--full"], ["-o", "out.h5"], ["--in-place"], ["--of", "E"], ["--set", "seed=1"]])
+def test_integrity_goes_alone(implicit, whole, words):
+    done = implicit("verify", "--integrity", whole, *words)
+    assert (done.code, done.out) == (2, "")
+    assert "--integrity: found with other options of a check, allowed: alone, with a result file" in done.err
+
+
+def test_integrity_of_a_spec(implicit, samples):
+    done = implicit("verify", "--integrity", samples / "kepler.yaml")
+    assert done.code == 2
+    assert "kepler.yaml: not an HDF5 file, expected a result of `implicit run`" in done.err

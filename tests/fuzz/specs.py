@@ -11,9 +11,11 @@ from __future__ import annotations
 import contextlib
 import random
 import re
+import shutil
 import sys
-import time
 from pathlib import Path
+
+from files import processor
 
 HERE = Path(__file__).resolve().parent
 SAMPLES = HERE.parents[1] / "sample_inputs"
@@ -110,7 +112,7 @@ def fault(content: bytes, folder: Path) -> str:
 
     spec = folder / "fuzzed.yaml"
     spec.write_bytes(content)
-    begun = time.perf_counter()
+    begun = processor()
     try:
         loaded = load_spec(spec)
         read_early(loaded)
@@ -121,7 +123,7 @@ def fault(content: bytes, folder: Path) -> str:
             return f"a message that is not printable: {error!r}"
     except Exception as error:
         return f"{type(error).__name__}: {error}"
-    seconds = time.perf_counter() - begun
+    seconds = processor() - begun
     return f"{seconds:.1f} s" if seconds > SLOW else ""
 
 
@@ -133,12 +135,12 @@ def main(count: int, seed: int) -> int:
     chance, faults, worst = random.Random(seed), 0, 0.0
     with tempfile.TemporaryDirectory() as place:
         for data in SAMPLES.glob("*.h5"):
-            (Path(place) / data.name).symlink_to(data)
+            shutil.copy(data, place)
         for number in range(count):
             content = mutated(chance.choice(texts), chance)
-            begun = time.perf_counter()
+            begun = processor()
             found = fault(content, Path(place))
-            worst = max(worst, time.perf_counter() - begun)
+            worst = max(worst, processor() - begun)
             if found:
                 faults += 1
                 FOUND.mkdir(exist_ok=True)

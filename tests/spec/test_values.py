@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import h5py
 import numpy as np
 import pytest
@@ -121,10 +123,58 @@ def test_a_reference(read, file):
 def test_references_start_at_the_folder_of_the_spec(folder, file, monkeypatch):
     (folder / "below").mkdir()
     (folder / "below" / "s.yaml").write_text(f"problem: p\ndata: {{up: '../d.h5:/y', absolute: '{file}:/y'}}\n")
-    loaded = load_spec("below/s.yaml")
+    loaded = load_spec("below/s.yaml", allow_paths=[folder])
     monkeypatch.chdir("/")
     for name in ("up", "absolute"):
         assert read_value(loaded, ("data", name), loaded.model.data[name]).array.tolist() == [1, 2, 3]
+
+
+# A spec can come from anybody
+
+
+@pytest.fixture
+def below(folder, file):
+    """A folder with a spec, beside data that are not for it."""
+    (folder / "below" / "deeper").mkdir(parents=True)
+    return folder / "below"
+
+
+def outside(text: str, overrides=(), allow_paths=()) -> str | None:
+    """What is said of data called `text` in a spec in the folder `below`; None where they are read."""
+    Path("below/s.yaml").write_text(f"problem: p\ndata: {{X: '{text}'}}\n")
+    loaded = load_spec("below/s.yaml", overrides, allow_paths)
+    try:
+        read_value(loaded, ("data", "X"), loaded.model.data["X"])
+    except InputError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize("name", ["../d.h5", "deeper/../../d.h5", "./../below/../d.h5", "linked.h5", "linked/d.h5"])
+def test_data_outside_of_the_folder_are_refused(below, name):
+    (below / "linked.h5").symlink_to("../d.h5")
+    (below / "linked").symlink_to("..")
+    allowed = "allowed: files below it, and below each --allow-path FOLDER"
+    refused = f"below/s.yaml:2:11: data.X: found '{name}', which is outside of the spec's folder, {allowed}"
+    assert outside(f"{name}:/y") == refused
+    assert outside(f"{name}:/y", allow_paths=[below / "deeper"]) == refused
+    assert outside(f"{name}:/y", allow_paths=[below.parent]) is None
+
+
+def test_whether_they_are_there_is_not_told(below):
+    there, missing = (outside(f"../{name}:/y") for name in ("d.h5", "e.h5"))
+    assert there == missing.replace("e.h5", "d.h5")
+
+
+def test_what_the_user_names_is_read(below, file):
+    assert outside("x.h5:/y", [f"data.X={file}:/y"]) is None
+    assert outside("x.h5:/y", ["data.X=../d.h5:/y"]) is None
+    assert "no such file" in outside("x.h5:/y", ["seed=1"])
+
+
+def test_a_folder_to_allow_must_be_there(below):
+    with pytest.raises(InputError, match=r"^--allow-path: no folder 'elsewhere'$"):
+        outside("d.h5:/y", allow_paths=[Path("elsewhere")])
 
 
 def test_labels_by_reference(read, file):

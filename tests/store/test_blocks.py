@@ -11,7 +11,7 @@ import pytest
 
 from implicit_cli import api
 from implicit_cli.engine.passes import ForwardPass
-from implicit_cli.errors import InputError, Interrupted
+from implicit_cli.errors import EnvironmentProblem, InputError, Interrupted
 
 PROBLEM = '''\
 import jax.numpy as jnp
@@ -156,3 +156,34 @@ def test_another_run_and_a_damaged_file_are_refused(spec, tmp_path):
     state.write_bytes(content)
     run(path, output)
     assert output.exists()
+
+
+@pytest.fixture
+def begun(spec, tmp_path):
+    """A run that was stopped after its first chunk: spec, output, and the block's file."""
+    path, output = spec("forward"), tmp_path / "out.h5"
+    for _ in range(2):  # after the solve, and after a chunk
+        with pytest.raises(Interrupted):
+            run(path, output, stopped=after(1))
+    (block,) = (tmp_path / "out.h5.blocks").glob("*.bin")
+    return path, output, block
+
+
+@pytest.mark.parametrize("harm", [lambda block: block.unlink(), lambda block: os.truncate(block, 4096)])
+def test_a_block_that_is_gone_is_not_taken_for_done(begun, harm):
+    path, output, block = begun
+    harm(block)
+    with pytest.raises(InputError, match=r"-0\.bin: missing or damaged: remove .*\.blocks to start anew"):
+        run(path, output)
+    assert not output.exists()
+
+
+def test_a_link_in_the_folder_is_not_followed(begun, tmp_path):
+    path, output, block = begun
+    other = tmp_path / "other"
+    other.write_bytes(b"\1" * block.stat().st_size)
+    block.unlink()
+    block.symlink_to(other)
+    with pytest.raises(EnvironmentProblem, match=r"-0\.bin: cannot write the block: Too many levels of symbolic links"):
+        run(path, output)
+    assert set(other.read_bytes()) == {1}

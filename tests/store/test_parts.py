@@ -419,7 +419,8 @@ def write(number, pipe):
 def writing_now():
     return any(name.startswith(".implicit") for name in os.listdir(folder))
 
-for turn in range(30):
+turn = -1
+while (turn := turn + 1) < 30 or (not leftovers and turn < 300):  # until one was killed while it wrote
     reading, writing = os.pipe()
     child = os.fork()
     if not child:

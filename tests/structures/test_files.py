@@ -2,6 +2,7 @@
 
 # ruff: noqa: E501
 
+import os
 import sys
 
 import numpy as np
@@ -277,7 +278,12 @@ def test_a_wrong_file_is_refused_in_one_line(refusal, folder, name, text, messag
     [
         ("none.xyz", "structure.file: none.xyz: no such file; did you mean 'one.xyz'?"),
         ("sub", "structure.file: sub: found a folder, allowed: a file with a structure"),
-        ("/dev/zero", "structure.file: /dev/zero: found a device, a pipe or a socket, allowed: a file with a structure"),
+        ("pipe", "structure.file: pipe: found a device, a pipe or a socket, allowed: a file with a structure"),
+        (
+            "/dev/zero",
+            "structure.file: found '/dev/zero', which is outside of the spec's folder, "
+            "allowed: files below it, and below each --allow-path FOLDER",
+        ),
         (
             "{file: one.xyz, format: extxzy}",
             "structure.file: one.xyz: found format 'extxzy', allowed: 'cif', 'extxyz', 'h5md', 'lammps-data', 'vasp' or another "
@@ -296,6 +302,7 @@ def test_a_file_that_is_none_is_refused(refusal, folder, text, message):
     (folder / "one.xyz").write_text(XYZ)
     (folder / "POSCAR").write_text(POSCAR)
     (folder / "sub").mkdir()
+    os.mkfifo(folder / "pipe")
     assert refusal(text) == message
 
 
