@@ -1,6 +1,7 @@
 # make demo    a first run, from a sample spec to the printed result
 # make test    the tests;  TESTS=tests/core or PYTEST_ARGS='-m "not slow"' narrow them, PYTEST_ARGS='-m exhaustive' runs what they leave out
 # make test-slurm   sweeps on a Slurm of two virtual nodes: needs slurm-wlm, munge and root, and says so where they are missing
+# make coverage   the tests once more, and which lines and branches they reach: a table, and pages in build/coverage
 # make check   style, types, layers, and that generated files are fresh
 # make environment   the environment alone
 # make docs    write the generated files anew
@@ -25,7 +26,7 @@ DEV := $(VENV)/.dev-$(VERSION)
 SITE := $(VENV)/.site-$(VERSION)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo environment test test-slurm check docs site clean venv
+.PHONY: demo environment test test-slurm coverage check docs site clean venv
 .NOTPARALLEL:
 
 demo: $(TEST)
@@ -39,6 +40,10 @@ test: $(TEST)
 
 test-slurm: $(TEST)
 	$(BIN)/python -m pytest -m slurm -rs $(PYTEST_ARGS) tests/slurm
+
+coverage: $(TEST)
+	$(PIP) pytest-cov
+	$(BIN)/python -m pytest -n auto --dist loadfile --cov --cov-report=term-missing:skip-covered --cov-report=html:build/coverage $(PYTEST_ARGS) $(TESTS)
 
 check: $(DEV)
 	$(BIN)/python -m ruff check --quiet .
@@ -58,7 +63,7 @@ site: $(SITE)
 	@echo "site: open site/index.html"
 
 clean:
-	rm -rf $(VENV) .venv .venv-newest build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .venv .venv-newest build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Where the environment is missing or of another Python, nothing in it counts.
