@@ -5,6 +5,7 @@ Importing this module does not import JAX; `configure`, `canary`, `facts` and `p
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib.machinery
@@ -203,7 +204,8 @@ def _configure_cache(jax: ModuleType) -> None:
             tempfile.TemporaryFile(dir=folder).close()
         except OSError as error:
             reason = f"{error.strerror}: {folder}; IMPLICIT_CACHE_DIR names another folder"
-            sys.stderr.write(f"implicit: warning: no compilation cache: {reason}\n")
+            with contextlib.suppress(OSError):  # standard error may be on the full disk too
+                sys.stderr.write(f"implicit: warning: no compilation cache: {reason}\n")
             folder = None
     jax.config.update("jax_enable_compilation_cache", folder is not None)
     if folder is not None:

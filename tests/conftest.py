@@ -1,4 +1,4 @@
-"""Common to all tests: float64, a device, a compilation cache of this run's own, hypothesis without a clock."""
+"""Common to all tests: float64, a device, a compilation cache of this run's own, hypothesis without a clock, the command line."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,6 +64,27 @@ def _room_for_programs() -> Iterator[None]:
 
         jax.clear_caches()
         gc.collect()
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command ended with."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def implicit(capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """The command line in this process: `implicit("run", "x.yaml")` gives code, standard output and standard error."""
+    from implicit_cli.cli import main
+
+    def implicit(*arguments: object) -> Done:
+        code = main([str(argument) for argument in arguments])
+        return Done(code, *capsys.readouterr())
+
+    return implicit
 
 
 @pytest.fixture

@@ -83,8 +83,7 @@ def follow(prepared: Prepared, output: Path, *, observer: Observer | None, stopp
             raise Interrupted(f"{there}: the same command goes on from there")
     save(None)
     watched.stage(f"writing {output}")
-    parts.merge(output, order=ids)
-    parts.remove()
+    work.write(ids)
     return _reported(work, output, begun)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,20 +39,27 @@ def describe_problem(name: str, *, allow_plugin: bool = False, plugins: Sequence
 def new_problem(name: str, folder: Path, *, kind: str = "stationary", package: bool = False) -> tuple[Path, ...]:
     """Write a problem called `name` into `folder`: its class, a spec that runs, a test; with `package` what installs it. The paths.
 
-    Raises InputError for a name that cannot be one, an unknown kind, and where one of the files is there already.
+    All files are there in the end, or none. Raises InputError for a name that cannot be one, an unknown kind, and where one of them
+    is there already; EnvironmentProblem where the file system refuses.
     """
+    from implicit_cli import store
+
     texts = skeleton.texts(name, kind, package=package)
     paths = {folder / path: text for path, text in texts.items()}
     there = [path for path in paths if path.exists() or path.is_symlink()]
     if there:
         raise InputError([f"'{path}' is there already: choose another name or folder" for path in there])
+    begun: list[Path] = []
     try:
         for path, text in paths.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("x", encoding="utf-8") as stream:
-                stream.write(text)
-    except OSError as error:
-        raise EnvironmentProblem(f"cannot write '{error.filename}': {error.strerror}") from None
+            begun.append(path)
+            store.replace_file(path, text.encode())
+    except EnvironmentProblem as error:
+        for path in begun:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+        why = error.__cause__.strerror if isinstance(error.__cause__, OSError) else error
+        raise EnvironmentProblem(f"{begun[-1]}: cannot write the file: {why}") from error
     return tuple(paths)
 
 

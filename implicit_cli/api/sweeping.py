@@ -93,6 +93,23 @@ class Sweep:
         if len(self._own) >= MOST_FILES:
             self._own = [self.parts.compact(self._own)]
 
+    def write(self, ids: Sequence[str]) -> None:
+        """Make OUTPUT of these cases, which are finished, and remove the parts.
+
+        Another process may have ended on the same OUTPUT meanwhile, and taken the parts with it: then they are in OUTPUT. Raises
+        EnvironmentProblem where some are in neither.
+        """
+        merged = -1
+        while merged < len(ids):
+            before = self.earlier()
+            there = self.parts.done().keys() | before.keys()
+            if gone := sum(name not in there for name in ids):
+                text = f"{gone} of {len(ids)} finished cases are no longer there, as where another process writes {self.output}"
+                told = f"{self.parts.folder}: {text}: the same command goes on from the others"
+                raise EnvironmentProblem("\n".join((*self.parts.damaged, told)))
+            merged = self.parts.merge(self.output, order=ids, also=[self.output] if before else []).cases
+        self.parts.remove()
+
 
 def parts_of(output: Path) -> Path:
     """The folder in which a sweep keeps what is done."""
@@ -186,8 +203,9 @@ def sweep(
         return RunReport(parts.folder, counts, (), time.perf_counter() - begun)
     if parts.files() or list(before) != asked:
         watched.stage(f"writing {output}")
-        parts.merge(output, order=asked, also=[output] if before else [])
-    parts.remove()
+        work.write(asked)
+    else:
+        parts.remove()
     return report_of(output, time.perf_counter() - begun)
 
 

@@ -68,7 +68,7 @@ app.command("info")(info.info)
 
 def _version(asked: bool) -> None:
     if asked:
-        sys.stdout.write(f"implicit {__version__}\n")
+        console.line(f"implicit {__version__}")
         raise typer.Exit
 
 
@@ -83,11 +83,13 @@ def implicit(version: Version = False) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line with `arguments` (sys.argv where None) and return its exit code; never raises for a user's mistake."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    console.open_streams()
     try:
         code = _invoke(given or ["--help"])
-        sys.stdout.flush()
+        console.flush()
     except BaseException as error:
-        return console.answer(error)
+        code = console.answer(error)
+    console.let_go()
     return code
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
+import io
 import json
 import math
 import os
@@ -12,13 +14,13 @@ import sys
 import textwrap
 import time
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import typer
 
 from implicit_cli.cli import fault
-from implicit_cli.errors import ImplicitError, InputError
+from implicit_cli.errors import EnvironmentProblem, ImplicitError, InputError
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -28,6 +30,10 @@ if TYPE_CHECKING:
 # errno values that say something of the machine or of a path's permissions, not of our code.
 _MACHINE = "EACCES EPERM EROFS ENOSPC EDQUOT EFBIG EIO EMFILE ENFILE ENOMEM ENAMETOOLONG ESTALE"
 _ENVIRONMENT = {getattr(errno, name) for name in _MACHINE.split() if hasattr(errno, name)}
+_NO_ROOM = ("failed to map segment from shared object", "cannot allocate memory", "Cannot allocate memory")
+"""What the loader of libraries says where there is no memory for one."""
+_JAX, _FULL = ("JaxRuntimeError", "XlaRuntimeError"), ("RESOURCE_EXHAUSTED", "Out of memory")
+"""Errors of JAX, and what they say where there is no memory for an array."""
 # typer brings click or a copy of it, by version; its usage errors are found from here in either case.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
@@ -42,7 +48,29 @@ _WIDE = 110
 
 def line(text: str = "") -> None:
     """One line on standard output."""
-    sys.stdout.write(f"{text}\n")
+    out(f"{text}\n")
+
+
+def out(text: str) -> None:
+    """Text on standard output; raises EnvironmentProblem where it takes none."""
+    with _output():
+        sys.stdout.write(text)
+
+
+def flush() -> None:
+    """Let what has been written go out; raises as `out` does."""
+    with _output():
+        sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def _output() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise EnvironmentProblem(f"standard output: {error.strerror}") from error
 
 
 def write_json(value: Any) -> None:
@@ -78,9 +106,10 @@ def table(cells: Sequence[Sequence[str]], header: Sequence[str] = ()) -> None:
 
 
 def say(text: str) -> None:
-    """One line on standard error."""
-    sys.stderr.write(f"implicit: {text}\n")
-    sys.stderr.flush()
+    """One line on standard error. Where that takes none, on a full disk or with nobody to read it, the work goes on without."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"implicit: {text}\n")
+        sys.stderr.flush()
 
 
 class Observing(Protocol):
@@ -171,7 +200,7 @@ class JsonLines:
         """One line; what is not finite is null."""
         found = {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in fields.items()}
         line(json.dumps({"event": event, **found}, ensure_ascii=False, allow_nan=False, default=str))
-        sys.stdout.flush()
+        flush()
 
 
 class _Bar:
@@ -254,7 +283,7 @@ def answer(error: BaseException) -> int:
             say("interrupted")
             return 130
         case BrokenPipeError():
-            return _broken_pipe()
+            return 141  # as the shell's for SIGPIPE, without a word: the reader has gone (`implicit show x.h5 | head`)
         case InputError():
             return _lines(error.exit_code, error.messages)
         case ImplicitError():
@@ -266,9 +295,12 @@ def answer(error: BaseException) -> int:
             return _lines(3, [f"{names}: {error.strerror}" if names else str(error)])
         case MemoryError():
             return _lines(3, [f"out of memory{': ' if str(error) else ''}{error}"])
-        case _ if "RESOURCE_EXHAUSTED" in str(error) and type(error).__name__ in ("JaxRuntimeError", "XlaRuntimeError"):
+        case ImportError() if any(words in str(error) for words in _NO_ROOM):
+            return _lines(3, [f"out of memory: {error}"])
+        case _ if type(error).__name__ in _JAX and any(words in str(error) for words in _FULL):
             return _lines(3, [f"the device is out of memory: {str(error).splitlines()[0]}"])
-    traceback.print_exception(error)
+    with contextlib.suppress(OSError):
+        traceback.print_exception(error)
     fault.remember(error)
     say("error: this is a fault of implicit itself; please report it with the lines above,")
     say("error: or with what 'implicit info --bug-report' prints, which holds no data")
@@ -289,8 +321,36 @@ def _usage(error: Any) -> int:
     return _lines(2, [f"{message}; see '{command} --help'"])
 
 
-def _broken_pipe() -> int:
-    """The reader has gone (`implicit show x.h5 | head`): end as others do, without a word, with the shell's code for SIGPIPE."""
-    # The interpreter flushes standard output once more on its way out; give it somewhere to go.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 141
+# Streams that are closed, full, or without a reader.
+
+
+class _Closed(io.TextIOBase):
+    """A standard output that was closed."""
+
+    def write(self, text: str) -> int:
+        raise EnvironmentProblem("standard output: it is closed")
+
+
+def open_streams() -> None:
+    """Put something in the place of standard streams that are closed: no file gets their numbers, to which libraries print.
+
+    What is said on a closed standard error is lost; closed standard input cannot be read, nor closed standard output written to.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_WRONLY)
+            stream = _Closed() if number == 1 else open(number, "w" if number else "r", closefd=False)  # noqa: SIM115
+            setattr(sys, ("stdin", "stdout", "stderr")[number], stream)
+
+
+def let_go() -> None:
+    """Drop what standard output and error did not take: the interpreter tries once more on its way out, and has an exit code of its
+    own for that.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import math
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from implicit_cli.cli import tables
-from implicit_cli.cli.console import write_json
+from implicit_cli.cli.console import out, write_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -92,7 +92,8 @@ def _write_csv(summary: Summary) -> None:
     """All derivatives of a summary, a line for each, numbers with all their digits."""
     import csv
 
-    writer = csv.writer(sys.stdout, lineterminator="\n")
+    lines = io.StringIO()
+    writer = csv.writer(lines, lineterminator="\n")
     writer.writerow(("case", "product", "of", "wrt", "value", "bound", "bound_kind", "unit", "status"))
     for case in summary.cases:
         for product in case.products:
@@ -100,6 +101,7 @@ def _write_csv(summary: Summary) -> None:
                 by = entry.wrt or product.name
                 numbers = (entry.value, entry.bound, product.bound_kind if entry.bound == entry.bound else "none")
                 writer.writerow((case.id, product.kind, entry.of, by, *numbers, product.unit, product.status))
+    out(lines.getvalue())
 
 
 def render(summary: Summary, console: Console, order: str = "largest first") -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
+
+from implicit_cli.cli.console import out
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,7 +38,7 @@ def printed(write: Callable[[Console], None]) -> None:
         write(console)
     # Table cells are padded; a pipe and a transcript are better off without the blanks.
     shown = "".join(f"{line.rstrip()}\n" for line in captured.get().splitlines())
-    sys.stdout.write(shown.encode(console.encoding, "replace").decode(console.encoding))
+    out(shown.encode(console.encoding, "replace").decode(console.encoding))
 
 
 def section(console: Console, title: str, *content: Text | Table) -> None:

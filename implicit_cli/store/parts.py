@@ -114,12 +114,13 @@ class Parts:
         return path
 
     def merge(self, path: Path, order: Sequence[str] | None = None, also: Sequence[Path] = ()) -> MergeReport:
-        """Merge all files, and `also` these, into a result at `path`, as `store.merge` does.
+        """Merge all files, and `also` these, into a result at `path`, as `store.merge` does; of no files at all nothing is written.
 
-        Other processes may be making one file of theirs meanwhile.
+        Other processes may be making one file of theirs meanwhile, or remove them all.
         """
         while True:
-            files = (*self.files(), *also)
+            if not (files := (*self.files(), *also)):
+                return MergeReport(0, {}, 0, 0)
             try:
                 return merge(files, path, order=order)
             except (InputError, EnvironmentProblem):

@@ -40,6 +40,16 @@ class JaxRuntimeError(RuntimeError):
             3,
             ["error: the device is out of memory: RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes."],
         ),
+        (
+            JaxRuntimeError("INTERNAL: Error dispatching computation: Out of memory allocating 9 bytes."),
+            3,
+            ["error: the device is out of memory: INTERNAL: Error dispatching computation: Out of memory allocating 9 bytes."],
+        ),
+        (
+            ImportError("libx.so: failed to map segment from shared object"),
+            3,
+            ["error: out of memory: libx.so: failed to map segment from shared object"],
+        ),
         (typer.BadParameter("x is not y."), 2, ["error: Invalid value: x is not y; see 'implicit schema --help'"]),
     ],
 )
@@ -59,6 +69,7 @@ def test_what_is_not_our_fault_has_a_line_and_no_traceback(implicit, monkeypatch
         OSError("?"),
         JaxRuntimeError("INTERNAL"),
         RuntimeError("RESOURCE_EXHAUSTED"),
+        ImportError("no module"),
     ],
 )
 def test_what_is_our_fault_has_a_traceback(implicit, monkeypatch, error):

@@ -1,6 +1,5 @@
 """A few random kills in each run of the tests; `kills.py` deals as many as it is told to."""
 
-import importlib.util
 import re
 import subprocess
 import sys
@@ -24,13 +23,9 @@ def test_a_killed_sweep_goes_on_and_nothing_finished_is_lost():
 
 
 @pytest.fixture
-def kills(monkeypatch):
+def kills(script):
     """The script, as a module."""
-    spec = importlib.util.spec_from_file_location("kills", SCRIPT)
-    found = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "kills", found)
-    spec.loader.exec_module(found)
-    return found
+    return script("kills")
 
 
 @pytest.fixture
