@@ -116,7 +116,7 @@ class Certifier(Nearby):
         xp = namespace(self.error)
         spread, nothing = xp.asarray(self._rest)[None], np.zeros(1)
         moved, noise = (part[:, None] for part in self._of_g[:2])
-        noise_y = noise + (self._noise_y * self._noise)[:, None]
+        noise_y = noise + (self._noise_y * self._noise_F)[:, None]
         return (
             Parts(self.error[:, None], nothing, xp.abs(self._noise_x)[:, None], spread),
             Parts(moved, nothing, noise_y, spread, self.reach_y),

@@ -68,8 +68,8 @@ def rounding_of_F(system: System, p: Point) -> Matrix:
 
 
 def of_g(system: System, p: Point, e: Vector, unit: Matrix) -> tuple[Vector, Vector, Vector, Vector]:
-    """g(x, theta), entry by entry (m,): its change as x moves by e, the largest change that rounding makes, |g_x| at x + e,
-    and the largest change by the columns of `unit` (d, k).
+    """g(x, theta), entry by entry (m,): its change as x moves by e, the largest change that rounding makes and its own rounding,
+    |g_x| at x + e, and the largest change by the columns of `unit` (d, k).
     """
 
     def g(which: Any) -> Vector:
@@ -80,7 +80,7 @@ def of_g(system: System, p: Point, e: Vector, unit: Matrix) -> tuple[Vector, Vec
     along = system.g_tangent(p, unit, jnp.zeros((p.theta.size, unit.shape[1]), p.theta.dtype))
     return (
         found[1] - found[0],
-        ROUNDING * jnp.max(jnp.abs(found[2:] - found[:1]), axis=0),
+        ROUNDING * (jnp.max(jnp.abs(found[2:] - found[:1]), axis=0) + jnp.finfo(found.dtype).eps * jnp.abs(found[0])),
         row_lengths(system, p._replace(x=p.x + e), found.shape[1]),
         jnp.max(jnp.abs(along), axis=1, initial=0.0),
     )

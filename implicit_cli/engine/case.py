@@ -200,17 +200,24 @@ def _differentiated(
     parts = f", {chunks} chunks" if chunks > (plan.forward_solves > 0) + (plan.adjoint_solves > 0) else ""
     say(f"differentiating: {plan.forward_solves} forward and {plan.adjoint_solves} adjoint solves{parts}")
     compared = plan.method != "implicit" and start is not None
-    with watch("linearise" if compared else "differentiate"):
+    linearising = "linearise" if compared else "differentiate"
+    with watch(linearising):
         single = in_single(vectors, plan, p)
         A = linearise(vectors, plan, p, single)
-        sorted_out = degeneracy(vectors, p, A)
-        where = room if room is not None and (plan.in_file or room.keeps) else Memory()
-        site = Site(vectors, plan, p, A, sorted_out, where, None if plan.refine else single)
-        products = Products(site)
-        if compared and start is not None:
-            again = partial(solved_again, vectors, plan)
-            products = methods.Compared(site, methods.make(plan.method, site, start, found.solution, again))
-    certifier = products.compute(certify, watch, progress)
+    where = room if room is not None and (plan.in_file or room.keeps) else Memory()
+    while True:
+        with watch(linearising):
+            sorted_out = degeneracy(vectors, p, A)
+            site = Site(vectors, plan, p, A, sorted_out, where, None if plan.refine else single)
+            products = Products(site)
+            if compared and start is not None:
+                again = partial(solved_again, vectors, plan)
+                products = methods.Compared(site, methods.make(plan.method, site, start, found.solution, again))
+        certifier = products.compute(certify, watch, progress)
+        if A.null_space[0].shape[1] == sorted_out.nullity:
+            break
+        # a factorisation that an iteration gave way to has found null vectors: what was not known then is not to be relied on
+        say("differentiating anew: dF/dx is singular")
     with watch("certify"):
         kink = look(site, certifier.certificate, converged=found.solution.status is Status.OK)
         products.results = without_kinks(site, kink, products.results)

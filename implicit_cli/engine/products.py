@@ -29,9 +29,18 @@ def ordered(products: Iterable[Product]) -> tuple[Product, ...]:
 
 
 def _named(site: Site) -> str:
-    """A hash of all that decides what is in a chunk: the point, and the plan."""
+    """A hash of all that decides what is in a chunk: the point, what is singular there, and the plan."""
     plan = site.plan
-    about = (plan.tol, plan.linear, plan.mode, plan.method, plan.corrected, plan.forward_chunks, plan.adjoint_chunks)
+    about = (
+        site.degeneracy.nullity,
+        plan.tol,
+        plan.linear,
+        plan.mode,
+        plan.method,
+        plan.corrected,
+        plan.forward_chunks,
+        plan.adjoint_chunks,
+    )
     return hashlib.sha256(np.asarray(site.p.x).tobytes() + repr(about).encode()).hexdigest()
 
 
