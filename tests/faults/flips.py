@@ -139,16 +139,15 @@ def main(words: list[str] | None = None) -> int:
         for path in results(folder):
             found = flip(path, share, rng)
             seen += found
-            sys.stdout.write(
-                f"{path.name}, {path.stat().st_size} bytes: {found['in data']} in data, {found['elsewhere']} elsewhere\n"
-            )
+            told = f"{found['in data']} in data, {found['elsewhere']} elsewhere"
+            sys.stdout.write(f"{path.name}, {path.stat().st_size} bytes: {told}\n")
             sys.stdout.flush()
     except Fault as fault:
         sys.stdout.write(f"FAULT, seed {seed}: {fault}\n")
         return 1
-    sys.stdout.write(
-        f"seed {seed}: {seen.total()} flipped bits, all noticed; of {seen['in data']} in data none was read as a value\n"
-    )
+    shutil.rmtree(folder)
+    told = f"of {seen['in data']} in data none was read as another value"
+    sys.stdout.write(f"seed {seed}: {seen.total()} flipped bits, all noticed; {told}\n")
     return 0
 
 

@@ -1,9 +1,6 @@
 """A few flipped bits in each run of the tests; `flips.py` flips as many as it is told to."""
 
-import importlib.util
 import random
-import sys
-from pathlib import Path
 
 import h5py
 import numpy as np
@@ -11,17 +8,11 @@ import pytest
 
 from implicit_cli import api, store
 
-SCRIPT = Path(__file__).with_name("flips.py")
-
 
 @pytest.fixture
-def flips(monkeypatch):
+def flips(script):
     """The script, as a module."""
-    spec = importlib.util.spec_from_file_location("flips", SCRIPT)
-    found = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "flips", found)
-    spec.loader.exec_module(found)
-    return found
+    return script("flips")
 
 
 @pytest.fixture
