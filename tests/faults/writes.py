@@ -41,9 +41,9 @@ from implicit_cli.store import blocks, checkpoint
 
 SPECS = {
     "one": "problem: ridge\nDATAsensitivity: {of: [w, validation_loss]}\nparameters: {penalty: 0.5}\n",
-    "sweep": "problem: ridge\nDATAsensitivity: {of: [validation_loss]}\nsweep: {over: {penalty: {linspace: [0.5, 2, 8]}}}\n",
+    "sweep": "problem: ridge\nDATAsensitivity: {of: [validation_loss]}\nsweep: {over: {penalty: {linspace: [0.5, 2, 4]}}}\n",
     "search": "problem: ridge\nDATAsensitivity: {of: [validation_loss]}\nparameters: {penalty: 0.5}\n"
-    "outer: {objective: validation_loss, bounds: {penalty: [0.1, 1]}, max_steps: 2}\n",
+    "outer: {objective: validation_loss, bounds: {penalty: [0.1, 1]}, tol: 0.01}\n",
     "branch": "problem: expression\nformulas:\n  parameters: {b: {}}\n  unknowns: {x: {}}\n  equations: {x: x ** 3 - x - b}\n"
     "initial: {x: -1.5}\nsweep: {over: {b: {linspace: [-1, 1, 3]}}, continue: arc}\n",
 }
@@ -82,7 +82,7 @@ ACTS = {
     "sweep": Act("run sweep.yaml -q -o o.h5"),
     "resumed": Act("run sweep.yaml -q -o o.h5", before=SHARDS[:1]),
     "grown": Act(
-        "run sweep.yaml -q -o o.h5 --set sweep.over.penalty={linspace:[0.5,2,4]}",
+        "run sweep.yaml -q -o o.h5 --set sweep.over.penalty={linspace:[0.5,2,3]}",
         before=("run sweep.yaml -q -o o.h5 --set sweep.over.penalty=[0.5,3.0]",),
         earlier=False,
     ),
