@@ -62,6 +62,8 @@ def check(work, numbers, result):
     """All that has a bound is within it, and all that is good has one; the numbers of a good result that were compared."""
     compared = 0
     for found in work.compared(numbers, result):
+        if found.of != "x" and result.status is Status.PRECISION_LOST:
+            continue  # with x itself lost, an output is beyond its first order
         ratios = found.ratios
         most = SHORT if found.of != "x" and found.label == "estimate" else 1.0
         assert (ratios <= most).all(), (found.of, found.kind, found.label, ratios.max(), result.status.name, result.linear)
