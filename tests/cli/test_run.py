@@ -38,7 +38,7 @@ STATUSES = [Status.OK, Status.PARTIAL, Status.SINGULAR]
 def test_everything_reaches_the_use_case(implicit, calls, tmp_path):
     done = implicit(
         "run", "dir/spec.yaml", "-o", "out.h5", "--set", "seed=1", "--set", "data.y=[1, 2]", "--device", "gpu:1",
-        "--allow-plugin", "--plugin", "a.py", "--plugin", "b.py", "--shard", "2/3",
+        "--allow-plugin", "--plugin", "a.py", "--plugin", "b.py", "--allow-path", "data", "--shard", "2/3",
         "--jobs", "3", "--cluster", "slurm",
     )  # fmt: skip
     options = {"overrides": ("seed=1", "data.y=[1, 2]"), "device": "gpu:1", "allow_plugin": True}
@@ -46,7 +46,14 @@ def test_everything_reaches_the_use_case(implicit, calls, tmp_path):
         (
             "dir/spec.yaml",
             Path("out.h5"),
-            {**options, "plugins": (Path("a.py"), Path("b.py")), "shard": "2/3", "jobs": 3, "cluster": "slurm"},
+            {
+                **options,
+                "plugins": (Path("a.py"), Path("b.py")),
+                "allow_paths": (Path("data"),),
+                "shard": "2/3",
+                "jobs": 3,
+                "cluster": "slurm",
+            },
         )
     ]
     assert (done.code, done.out) == (1, "")
@@ -54,7 +61,7 @@ def test_everything_reaches_the_use_case(implicit, calls, tmp_path):
 
 def test_defaults(implicit, calls):
     implicit("run", "-", "-o", "out.h5")
-    options = {"overrides": (), "device": None, "allow_plugin": False, "plugins": ()}
+    options = {"overrides": (), "device": None, "allow_plugin": False, "plugins": (), "allow_paths": ()}
     assert calls == [("-", Path("out.h5"), {**options, "shard": None, "jobs": None, "cluster": None})]
 
 
