@@ -192,7 +192,7 @@ class Certifier(Nearby):
             xp, evenly = namespace(size), np.linspace(0, k - 1, COLUMNS - SMALLEST).astype(np.int64)
             others = xp.asarray(np.setdiff1d(np.arange(k), evenly))
             chosen = xp.concatenate([evenly, others[xp.argsort(size[others])[:SMALLEST]]])
-        first, second, change = system.compiled(rounding)(self.there, self._beside, self.p.x, U, V, chosen)
+        first, second, change = system.compiled(rounding)(self.there, self._moves, self.p.x, U, V, chosen)
         return Rounded(first, second, change, chosen, size)
 
     def _noise_of(self, found: Rounded) -> tuple[FloatArray, FloatArray]:

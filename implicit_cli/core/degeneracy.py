@@ -16,8 +16,11 @@ from numpy.typing import NDArray
 Mask = NDArray[np.bool_]
 FloatArray = NDArray[np.float64]
 
-SUPPORT_TOLERANCE = 1e-6
-"""A component belongs to a null vector (of length 1) when it moves by more than this."""
+SUPPORT_TOLERANCE, BLURRED = 1e-9, 1e-6
+"""A component belongs to a null vector (of length 1) when it moves by more than the first, and by more than the vector is known to.
+Where that is beyond the second, nobody can tell which components it moves."""
+TIMES = 10.0
+"""Times the angle by which a null vector may be off, within which a component of it may be zero."""
 RANGE_TOLERANCE = 1e-8
 """A null vector z is outside the range of A when |z' B| exceeds this fraction of |B|."""
 
@@ -48,6 +51,7 @@ def analyse(
     gauge_leak: float,
     size_of_B: float,
     noise: float = 0.0,
+    angle: float = 0.0,
 ) -> Degeneracy:
     """Sort the null space of A.
 
@@ -57,12 +61,14 @@ def analyse(
     leak, gauge_leak    |Y' B| and |G' B|: how much of B lies outside the range of A, along null vectors Y and along gauges G
     size_of_B           |B|, to compare with
     noise               what rounding makes of B: all there is where B vanishes by symmetry
+    angle               |A Z| over the smallest singular value outside: how far Z is off, as a null space of A
     """
     d = Z.shape[0]
     G = np.stack(list(gauges.values()), axis=1) if gauges else np.zeros((d, 0))
     undetermined = {reason: mask for reason, mask in declared.items() if mask.any()}
     known = np.logical_or.reduce(list(undetermined.values())) if undetermined else np.zeros(d, dtype=bool)
-    null_modes = moved_beyond(Z, G) & ~known
+    seen = max(SUPPORT_TOLERANCE, TIMES * angle)
+    null_modes = (moved_beyond(Z, G, seen) if seen <= BLURRED else np.ones(d, dtype=bool)) & ~known
     if null_modes.any():
         undetermined["null mode"] = null_modes
     floor = max(RANGE_TOLERANCE * size_of_B, noise, float(np.finfo(float).tiny))
@@ -70,8 +76,9 @@ def analyse(
     return Degeneracy(Z.shape[1], tuple(gauges), undetermined, solvable=leak <= floor, fatal=everything or gauge_leak > floor)
 
 
-def moved_beyond(Z: FloatArray, G: FloatArray) -> Mask:
-    """Components (d,) that the null vectors Z (d, k) move in a way that no combination of the gauges G (d, l) explains.
+def moved_beyond(Z: FloatArray, G: FloatArray, tolerance: float = SUPPORT_TOLERANCE) -> Mask:
+    """Components (d,) that the null vectors Z (d, k) move, by more than `tolerance`, in a way that no combination of the gauges
+    G (d, l) explains.
 
     Null vectors come mixed: one that moves a single free particle also carries some translation. The explanation that leaves the
     fewest components moving is found by iteratively re-weighted least squares (an l1 fit of Z by G).
@@ -87,4 +94,4 @@ def moved_beyond(Z: FloatArray, G: FloatArray) -> Mask:
         rest = Z - G @ coefficients
         size = np.linalg.norm(rest, axis=1)
         weights = 1.0 / np.maximum(size, 1e-12)
-    return np.linalg.norm(rest, axis=1) > SUPPORT_TOLERANCE
+    return np.linalg.norm(rest, axis=1) > tolerance

@@ -108,24 +108,25 @@ def row_lengths(system: System, p: Point, m: int) -> Vector:
 
 
 def rounding_of(
-    f: Pair, system: System, p: Point, beside: Vector, before: Vector, U: Matrix, V: Matrix, chosen: jax.Array
+    f: Pair, system: System, p: Point, moves: Matrix, before: Vector, U: Matrix, V: Matrix, chosen: jax.Array
 ) -> tuple[Matrix, Matrix, Matrix]:
     """The largest that rounding of all numbers makes of `f` in the chosen columns of U and V, entry by entry.
 
-    x = `beside` is as far away as rounding leaves x unknown. Last comes the change of the first matrix from x = `before` to p.
+    Rounding also leaves x unknown: each time x moves by another column of `moves` (d, PROBES), for in a single direction `f` may
+    change by next to nothing. Last comes the change of the first matrix from x = `before` to p.
     """
     U, V = U[:, chosen], V[:, chosen]
 
     def at(which: Any) -> tuple[Matrix, Matrix]:
-        q, U_, V_ = rounded((p, U, V), jnp.where(which > 2, which, 0))
-        return f(system, q._replace(x=jnp.where(which == 1, beside, jnp.where(which == 2, before, q.x))), U_, V_)
+        q, U_, V_ = rounded((p, U, V), jnp.where(which > 1, which, 0))
+        move = jnp.where(which > 1, moves[:, jnp.maximum(which - 2, 0)], jnp.zeros_like(before))
+        return f(system, q._replace(x=jnp.where(which == 1, before, q.x + move)), U_, V_)
 
     def largest(found: jax.Array) -> Matrix:
-        difference = jnp.abs(found - found[:1])
-        return jnp.maximum(difference[1], ROUNDING * jnp.max(difference[3:], axis=0))
+        return ROUNDING * jnp.max(jnp.abs(found[2:] - found[:1]), axis=0)
 
-    first, second = _each(at, PROBES + 3)
-    return largest(first), largest(second), first[0] - first[2]
+    first, second = _each(at, PROBES + 2)
+    return largest(first), largest(second), first[0] - first[1]
 
 
 def products(system: System, p: Point, U: Matrix, V: Matrix) -> tuple[Matrix, Matrix]:

@@ -103,7 +103,7 @@ class Nearby:
     # Where the root is
 
     def _measure_rounding(self) -> tuple[FloatArray, FloatArray]:
-        """F and the Newton step; how far x moves where all numbers are rounded once, and what A^-1 makes of errors of length 1."""
+        """F and the Newton step; how x moves where all is rounded once (d, PROBES), and what A^-1 makes of errors of length 1."""
         vectors = numbers(self.system.compiled(measured.rounding_of_F)(self.p))
         images = self._inverse(vectors)
         (F, errors), (step, images) = ((part[:, 0], part[:, 1:]) for part in (vectors, images))
@@ -111,15 +111,11 @@ class Nearby:
         self.magnification = xp.max(quotient(moves, sizes))
         self._unit = images / xp.where(sizes > 0, sizes, 1.0)[None]
         worst = xp.argmax(moves[:-1])
+        self._moves = images[:, :-1]
         self._noise_F = ROUNDING * xp.max(sizes[:-1])
         self._noise_x = ROUNDING * images[:, worst]
         self._noise = ROUNDING * moves[worst]
         return F, -step
-
-    @property
-    def _beside(self) -> FloatArray:
-        """x_bar moved by as much as rounding leaves it unknown."""
-        return numbers(self.there.x) + self._noise_x
 
     @property
     def settled(self) -> Any:

@@ -84,6 +84,8 @@ def judge(vectors: Vectors, plan: Plan, solution: Solution, residual: float, don
     if not done.certifier.available:
         if kink.edge:
             return verdict(Status.NO_CERTIFICATE, "F is not finite next to the solution, which is on the edge of its domain")
+        if not done.A.spectrum.sigma_min > 0:
+            return verdict(Status.NO_CERTIFICATE, f"{done.A.method} does not find the smallest singular value of dF/dx")
         return verdict(Status.NO_CERTIFICATE, f"h = {certificate.h:.2g}, the residual is {residual:.1e}")
     if kink.outputs.any():
         names = [name for name, mask in vectors.y.split(kink.outputs).items() if mask.any()]

@@ -128,4 +128,9 @@ def degeneracy(vectors: Vectors, p: Point, A: LinearSolver) -> Degeneracy:
         G = jnp.linalg.qr(jnp.stack(list(symmetries.values()), axis=1))[0]
         gauge_leak = float(jnp.linalg.norm(system.Bt_times(p, G)))
     named = {name: np.asarray(direction) for name, direction in symmetries.items()}
-    return analyse(np.asarray(Z), named, declared, leak=leak, gauge_leak=gauge_leak, size_of_B=size_of_B, noise=noise)
+    angle = 0.0
+    if Z.shape[1] > len(named):
+        size = max(float(jnp.linalg.norm(system.A_times(p, Z))), float(A.spectrum.sigma_max) * float(jnp.finfo(Z.dtype).eps))
+        angle = size / float(A.spectrum.sigma_min) if float(A.spectrum.sigma_min) > 0 else np.inf
+    sizes = {"leak": leak, "gauge_leak": gauge_leak, "size_of_B": size_of_B, "noise": noise, "angle": angle}
+    return analyse(np.asarray(Z), named, declared, **sizes)

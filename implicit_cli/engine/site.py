@@ -18,7 +18,7 @@ from implicit_cli.core.linear import LinearSolver
 from implicit_cli.core.precision import float32
 from implicit_cli.engine.asked import Direction
 from implicit_cli.engine.chunks import Memory, Room
-from implicit_cli.engine.linearise import Single
+from implicit_cli.engine.linearise import Single, margin
 from implicit_cli.engine.plan import Plan
 from implicit_cli.engine.vectors import Layout, Vectors
 from implicit_cli.result import Bound
@@ -26,6 +26,9 @@ from implicit_cli.status import Status
 
 FloatArray = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+
+NEARBY = 1e-4
+"""How far an undetermined component is moved to see which outputs it changes, relative to the size of x."""
 
 
 @dataclass(frozen=True)
@@ -75,17 +78,24 @@ class Site:
 
     @cached_property
     def free_outputs(self) -> Mask:
-        """Output components (m,) that change when undetermined components move: a random move finds them with probability one."""
-        vectors, free = self.vectors, self.free
+        """Output components (m,) that change when undetermined components move: a random move finds them with probability one.
+
+        They are looked at here and, for what has no slope here by chance, a little way along the move; no further than a kink is.
+        """
+        vectors, free, x = self.vectors, self.free, self.p.x
         m = vectors.y.size
         if not free.any() or m == 0:
             return np.zeros(m, dtype=bool)
-        k = 2
-        moves = jax.random.normal(jax.random.key(0), (vectors.x.size, k)) * jnp.asarray(free)[:, None]
-        still = jnp.zeros((vectors.theta.size, k))
-        seen = jnp.max(jnp.abs(vectors.system.g_tangent(self.p, moves, still)), axis=1)
-        everything = jax.random.normal(jax.random.key(1), (vectors.x.size, k))
-        scale = jnp.max(jnp.abs(vectors.system.g_tangent(self.p, everything, still)), axis=1)
+        moves, everything = (jax.random.normal(jax.random.key(i), (x.size, 2)) for i in range(2))
+        moves, still = moves * jnp.asarray(free)[:, None], jnp.zeros((vectors.theta.size, 2))
+        rms, reach = float(jnp.linalg.norm(x)) / x.size**0.5, jnp.max(jnp.abs(moves))
+        way = min(NEARBY * (rms or 1.0), margin(vectors, self.p) / 2) / reach
+
+        def largest(p: Point, tangents: jax.Array) -> jax.Array:
+            return jnp.max(jnp.abs(vectors.system.g_tangent(p, tangents, still)), axis=1)
+
+        places = self.p, self.p._replace(x=x + way * moves[:, 0])
+        seen, scale = (jnp.fmax(*(largest(p, tangents) for p in places)) for tangents in (moves, everything))
         return np.asarray(seen > 1e-9 * jnp.maximum(scale, jnp.finfo(float).tiny))
 
     def parts_of(self, of: str) -> tuple[Layout, slice, Mask]:

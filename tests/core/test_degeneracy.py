@@ -56,3 +56,14 @@ def test_declared_and_found_masks_keep_their_reasons_and_do_not_overlap():
         "null mode": [7],
     }
     assert np.flatnonzero(found.mask).tolist() == [2, 7]
+
+
+@pytest.mark.parametrize(
+    ("part", "angle", "lost"), [(1e-8, 0.0, [2, 4]), (1e-8, 1e-11, [2, 4]), (1e-8, 1e-8, [4]), (0.0, 1e-6, None)]
+)
+def test_what_is_known_to_an_angle_only(part, angle, lost):
+    """A component below the angle belongs to a null vector by rounding alone; beyond 1e-7 nobody can tell which ones do."""
+    z = np.zeros(N)
+    z[[2, 4]] = part, 1.0
+    found = analyse(z[:, None], {}, {}, leak=0, gauge_leak=0, size_of_B=1.0, angle=angle)
+    assert found.undetermined["null mode"].nonzero()[0].tolist() == (list(range(N)) if lost is None else lost)

@@ -5,6 +5,7 @@ import numpy as np
 
 from implicit_cli.core.implicit import Point
 from implicit_cli.engine.linearise import degeneracy, linearise
+from implicit_cli.status import Status
 
 CRYSTAL = """\
 problem: lennard_jones
@@ -22,3 +23,25 @@ def test_what_vanishes_by_symmetry_is_no_leak(prepared):
         q = p._replace(theta=vectors.theta.join({"strain": np.zeros(6), "sigma": np.full(1, sigma), "epsilon": jnp.ones(1)}))
         found = degeneracy(vectors, q, linearise(vectors, plan, q))
         assert (found.nullity, found.solvable, found.fatal) == (3, True, False)
+
+
+SLACK = """\
+problem: expression
+formulas:
+  parameters: {t: {}}
+  unknowns: {a: {initial: 0.0}, z: {initial: 0.0}}
+  equations: {a: a - t, z: 0 * z}
+  outputs: {straight: a + z, square: a + z ** 2, alone: z ** 2, free: a ** 2}
+parameters: {t: 1.0}
+solver: newton
+"""
+
+
+def test_an_output_that_sees_an_undetermined_unknown_by_its_square(solve):
+    """z may be anything, and is 0, where z**2 has no slope."""
+    result, products = solve(SLACK)
+    assert result.status is Status.PARTIAL, result.message
+    found = {of: float(products["jacobian", "", of, "t"].value) for of in ("a", "z", "straight", "square", "alone", "free")}
+    assert {of for of, slope in found.items() if np.isnan(slope)} == {"z", "straight", "square", "alone"}
+    assert (found["a"], found["free"]) == (1.0, 2.0)
+    assert {of for of, bound in result.bounds.items() if np.isnan(bound.total).all()} == {"straight", "square", "alone"}

@@ -1,8 +1,7 @@
 """A J = -B, and |J - J*| <= bound, whatever the conditioning of A: what is told holds, and what cannot be told is not.
 
 Problems and truths are those of `known.py`. Rounding is measured by random changes of what enters, four of them, so that a bound is
-an estimate in that respect. On x and its derivatives it has held without exception. On outputs, whose derivatives change with x and
-which see it in one random direction, about one in 10,000 is short, and was so by 97 times at most.
+an estimate in that respect. None of 12,000 random questions has found one that is short.
 """
 
 import dataclasses
@@ -16,9 +15,6 @@ from implicit_cli.core.linear.sparse import cholesky_installed
 from implicit_cli.status import Status
 
 from .known import SPECTRA, Affine, Bench, Bent, Bowl, Moved
-
-SHORT = 1e3
-"""Times that an error of an output, or of its derivatives, may be larger than its estimate."""
 
 CASES = {
     "affine": (Affine, "none", 5, 4),
@@ -65,8 +61,7 @@ def check(work, numbers, result):
         if found.of != "x" and result.status is Status.PRECISION_LOST:
             continue  # with x itself lost, an output is beyond its first order
         ratios = found.ratios
-        most = SHORT if found.of != "x" and found.label == "estimate" else 1.0
-        assert (ratios <= most).all(), (found.of, found.kind, found.label, ratios.max(), result.status.name, result.linear)
+        assert (ratios <= 1.0).all(), (found.of, found.kind, found.label, ratios.max(), result.status.name, result.linear)
         if result.status is Status.OK:
             assert np.isfinite(found.value).all()
             assert np.isfinite(found.bound).all()
@@ -171,13 +166,15 @@ DENSE = {"moved": "lu", "moved, definite": "cholesky"}
 
 @pytest.mark.parametrize(("name", "method"), LINEAR)
 def test_each_linear_solver_certifies(bench, name, method):
-    """An iteration on a non-symmetric A does not find its smallest singular value from 1e-5 of the largest on, and says so."""
+    """An iteration that does not find the smallest singular value of A gives way to a factorisation."""
     work = bench(name)
-    for digits in (1, 3 if method in ("gmres", "bicgstab") else 6):
+    for digits in (1, 3, 6):
         for mode in MODES:
             numbers = work.draw(digits, 10.0**-digits, "one small")
             result = work.run(numbers, mode=mode, linear_solver=method, accuracy=0.1)
-            assert (result.status, result.linear[0].method) == (Status.OK, method if method != "auto" else DENSE[name])
+            assert result.status is Status.OK, result.message
+            assert result.linear[0].method == DENSE.get(name) if method == "auto" else result.linear[0].method.startswith(method)
+            assert digits > 3 or " -> " not in result.linear[0].method
             assert check(work, numbers, result)
 
 
@@ -244,7 +241,7 @@ def test_what_is_outside_of_its_bound_is_seen(bench, part):
         moved = dataclasses.replace(
             result,
             products=tuple(
-                dataclasses.replace(product, value=product.value + 2 * SHORT * product.bound.total)
+                dataclasses.replace(product, value=product.value + 2 * product.bound.total)
                 if (product.kind, product.of) == kinds[part - 1]
                 else product
                 for product in result.products

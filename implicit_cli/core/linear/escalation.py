@@ -50,7 +50,15 @@ class Chain:
 
     @property
     def spectrum(self) -> Spectrum:
-        return self._last.spectrum
+        """Of the method in charge; an iteration that does not find the smallest singular value gives way."""
+        found = self._last.spectrum
+        while not (found.computed or found.sigma_min > 0):
+            before = self._path[-1] if self._path else "nothing"
+            if not self._advance():
+                break
+            self._tried += (f"{before}: the smallest singular value was not found",)
+            found = self._last.spectrum
+        return found
 
     @property
     def _last(self) -> Method:
