@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ settings.load_profile("house")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # In the background of a script Ctrl-C is ignored, which processes inherit.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # Inherited by workers and by the subprocesses that tests start, so that no program is compiled twice.
     if not hasattr(config, "workerinput"):
         cache = tempfile.mkdtemp(prefix="implicit-tests-")

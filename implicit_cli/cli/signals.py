@@ -9,12 +9,13 @@ from typing import Any, Self
 
 from implicit_cli.cli import console
 
-CODES = {signal.SIGINT: 130, signal.SIGTERM: 75, signal.SIGUSR1: 75}
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 75, signal.SIGUSR1: 75, signal.SIGHUP: 75}
 """Exit code after each signal, once what is done is saved."""
 
 
 class Signals:
-    """Takes note of the first Ctrl-C, SIGTERM or SIGUSR1, so that `what` is in hand can end and be saved; a second acts as ever.
+    """Takes note of the first Ctrl-C, SIGTERM, SIGUSR1 or SIGHUP (the terminal has gone), so that `what` is in hand can end and be
+    saved; a second acts as ever. What the process was told to ignore, as `nohup` does, stays ignored.
 
     Where it is not to listen `at_once`, it does so from when `stopped` is first asked: until then there is nothing to save.
     """
@@ -40,7 +41,8 @@ class Signals:
 
     def _listen(self) -> None:
         if threading.current_thread() is threading.main_thread():  # Python refuses it elsewhere
-            self._before = {number: signal.signal(number, self._note) for number in CODES}
+            heard = [number for number in CODES if signal.getsignal(number) is not signal.SIG_IGN]
+            self._before = {number: signal.signal(number, self._note) for number in heard}
 
     @property
     def exit_code(self) -> int:

@@ -19,7 +19,7 @@ from implicit_cli.core.certificate import Certifier, Parts
 from implicit_cli.core.implicit import Adjoint, Forward
 from implicit_cli.core.linear import Solved
 from implicit_cli.engine.asked import Direction
-from implicit_cli.engine.chunks import SMALL, Chunks, fill, overlap
+from implicit_cli.engine.chunks import SMALL, Chunks, fill, mark, overlap
 from implicit_cli.engine.site import FloatArray, Site, columns
 from implicit_cli.result import Bound, Product
 from implicit_cli.status import Status
@@ -47,6 +47,7 @@ class Pass(ABC):
         self.solves = Solves(site.A.method, np.zeros(total, np.int8), np.zeros(total), np.zeros(total, np.int64))
         of, wrt = (site.vectors.bound.of, site.vectors.theta.names) if jacobian else ((), ())
         self.blocks = {(row, column): self._block(row, column) for row in of for column in wrt}
+        self._marks = {key: np.zeros((), np.uint64) for key in self.blocks}
 
     @abstractmethod
     def solve(self, chunk: slice) -> Any:
@@ -71,16 +72,29 @@ class Pass(ABC):
         """All that has been gathered so far, by name; large blocks, which are in the room, apart."""
         solves = {name: getattr(self.solves, name) for name in ("status", "relative", "steps")}
         small = {f"block {of}/{wrt}": block for (of, wrt), block in self.blocks.items() if block.nbytes <= SMALL}
-        return {f"{self.name} {name}": array for name, array in {**solves, **small, **self._gathered()}.items()}
+        marks = {f"mark {of}/{wrt}": mark for (of, wrt), mark in self._marks.items()}
+        return {f"{self.name} {name}": array for name, array in {**solves, **small, **marks, **self._gathered()}.items()}
 
     @abstractmethod
     def _gathered(self) -> dict[str, NDArray[Any]]:
         """What a direction keeps beside the blocks."""
 
-    def restore(self, saved: Mapping[str, NDArray[Any]]) -> None:
-        """Go on from a `state`."""
+    @abstractmethod
+    def _done(self, of: str, wrt: str, done: slice) -> tuple[slice, slice] | None:
+        """Rows and columns of a block that those right-hand sides have filled; None where they are not of it."""
+
+    def restore(self, saved: Mapping[str, NDArray[Any]], count: int) -> bool:
+        """Go on from a `state` after so many chunks; False where a block is not what it was then."""
         for name, array in self.state.items():
             array[...] = saved[name]
+        done = slice(0, min(count * self.chunks.width, self.chunks.total))
+        places = {key: self._done(*key, done) for key in self.blocks}
+        found = {key: mark(self.blocks[key], *place, self.site.room) if place else 0 for key, place in places.items()}
+        return all(self._marks[key] == value for key, value in found.items())
+
+    def _fill(self, of: str, wrt: str, rows: slice, columns: slice, values: FloatArray) -> None:
+        """A part of a block, which no other chunk fills."""
+        self._marks[of, wrt] += fill(self.blocks[of, wrt], rows, columns, values, self.site.room)
 
     def _named(self, chunk: slice, size: int, matrices: list[FloatArray]) -> FloatArray:
         """Columns of the named directions in a chunk, in their places in a matrix (size, width); the rest is zero."""
@@ -125,6 +139,10 @@ class ForwardPass(Pass):
         values = {f"value {name}": array for name, array in self._values.items()}
         return values | {f"bound {name}": array for name, array in self._bounds.items()}
 
+    def _done(self, of: str, wrt: str, done: slice) -> tuple[slice, slice] | None:
+        meet = overlap(self.site.vectors.theta.slices[wrt], done)
+        return (slice(0, len(self.blocks[of, wrt])), meet[0]) if meet else None
+
     def solve(self, chunk: slice) -> Forward:
         site, n = self.site, self.site.vectors.theta.size
         V = self._named(chunk, n, self._matrices)
@@ -145,7 +163,7 @@ class ForwardPass(Pass):
             self._bounds[of][:, chunk] = [part[used] for part in parts.norms(np.arange(rows.start, rows.stop)[~free])]
             for wrt, place in site.vectors.theta.slices.items() if self.jacobian else ():
                 if meet := overlap(place, chunk):
-                    fill(self.blocks[of, wrt], slice(0, len(values)), meet[0], values[:, meet[1]], site.room)
+                    self._fill(of, wrt, slice(0, len(values)), meet[0], values[:, meet[1]])
             if meet := overlap(slice(self.jacobian, self.chunks.total), chunk):
                 self._values[of][:, meet[0]] = values[:, meet[1]]
 
@@ -197,6 +215,10 @@ class AdjointPass(Pass):
             found |= {f"squares {of}": squares, f"spread {of}": spread}
         return found
 
+    def _done(self, of: str, wrt: str, done: slice) -> tuple[slice, slice] | None:
+        meet = overlap(self._places[of], done)
+        return (meet[0], slice(0, self.blocks[of, wrt].shape[1])) if meet else None
+
     def solve(self, chunk: slice) -> Adjoint:
         site, x, y = self.site, self.site.vectors.x, self.site.vectors.y
         W_x, W_y = self._named(chunk, x.size, self._x), self._named(chunk, y.size, self._y)
@@ -222,7 +244,7 @@ class AdjointPass(Pass):
                 values = np.full_like(values, np.nan) if site.degeneracy.fatal else np.where(free[:, None], np.nan, values)
                 for wrt, where in site.vectors.theta.slices.items():
                     whole = slice(0, where.stop - where.start)
-                    fill(self.blocks[of, wrt], meet[0], whole, values[:, where], site.room)
+                    self._fill(of, wrt, meet[0], whole, values[:, where])
                 squares, spread = self._squares[of]
                 kept = np.arange(meet[1].start, meet[1].stop)[~free]
                 squares += parts.squares(kept)

@@ -64,9 +64,11 @@ class Products:
             self.passes.append(ForwardPass(site, plan.forward_chunks, columns, jvps))
         if plan.adjoint_solves:
             self.passes.append(AdjointPass(site, plan.adjoint_chunks, rows, vjps))
-        if self._done:
-            for work in self.passes:
-                work.restore(saved)
+        left = self._done
+        for work in self.passes if left else ():
+            if not work.restore(saved, left):
+                site.room.reject()
+            left = max(left - work.chunks.count, 0)
         self.second_order = SecondOrder(site)
         self.results: tuple[Product, ...] = ()
 

@@ -9,12 +9,10 @@ blocks that it speaks of. The folder is no result, and is removed when the resul
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import shutil
 import time
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -24,8 +22,9 @@ from numpy.typing import DTypeLike
 
 from implicit_cli.errors import EnvironmentProblem, InputError, Interrupted
 from implicit_cli.result import Array
-from implicit_cli.store.atomic import reason, replace_file
+from implicit_cli.store.atomic import reason
 from implicit_cli.store.identity import NAMED, differences
+from implicit_cli.store.kept import Damaged, read_kept, write_kept
 from implicit_cli.store.scratch import Scratch, reserve
 
 PAUSE = 5.0
@@ -111,6 +110,9 @@ class Blocks(Scratch):
             saved = f"stopped after {done} of {total} chunks of right-hand sides, saved in {self.folder}"
             raise Interrupted(f"{saved}: the same command goes on from there")
 
+    def reject(self) -> None:
+        raise InputError(f"{self.folder}: a block is damaged: remove the folder to start anew")
+
     def remove(self) -> None:
         """The result is written."""
         self.forget()
@@ -119,26 +121,19 @@ class Blocks(Scratch):
     def _write(self) -> None:
         for array in self._arrays:
             array.flush()
-        out = io.BytesIO()
-        header = {"identity": self._identity, **self._header}
-        arrays: dict[str, Any] = {f"a {name}": array for name, array in self._state.items()}
-        np.savez(out, header=np.array(json.dumps(header)), **arrays)
-        replace_file(self.folder / "state.npz", out.getvalue())
+        write_kept(self.folder / "state.npz", {"identity": self._identity, **self._header}, self._state)
         self._last = time.monotonic()
 
     def _read(self) -> tuple[dict[str, Any], dict[str, Array]]:
         path = self.folder / "state.npz"
         try:
-            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
-                header: dict[str, Any] = json.loads(str(file["header"]))
-                state = {name.removeprefix("a "): file[name] for name in file.files if name != "header"}
-            identity = header.pop("identity")
-        except FileNotFoundError:
-            return {}, {}
-        except (zipfile.BadZipFile, KeyError, ValueError, TypeError, EOFError) as error:
+            kept = read_kept(path)
+        except Damaged as error:
             raise InputError(f"{path}: damaged: remove {self.folder} to start anew") from error
-        except OSError as error:
-            raise EnvironmentProblem(f"{path}: cannot read the file: {reason(error)}") from error
+        if kept is None:
+            return {}, {}
+        header, state = kept
+        identity = header.pop("identity")
         if different := list(differences(identity, self._identity)):
             cure = f"go on with what it belongs to, or remove {self.folder} to start anew"
             raise InputError([f"{path}: belongs to another run: {text}" for text in (*different[:NAMED], cure)])

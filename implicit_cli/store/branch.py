@@ -1,13 +1,10 @@
 """What a sweep along a branch keeps besides its cases, to go on from: the file `branch.npz` in the folder of its parts.
 
-It is a NumPy archive, written whole or not at all; its pieces carry checksums. It is no result: where it is missing or damaged the
-branch is followed from its beginning once more, which costs time and no case.
+It is no result: where it is missing or damaged the branch is followed from its beginning once more, which costs time and no case.
 """
 
 from __future__ import annotations
 
-import io
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,16 +12,15 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from implicit_cli.errors import EnvironmentProblem
 from implicit_cli.result import Array
 from implicit_cli.store import layout
-from implicit_cli.store.atomic import reason, replace_file
 from implicit_cli.store.guard import opened
+from implicit_cli.store.kept import Damaged, read_kept, write_kept
 from implicit_cli.store.nodes import texts
 
 NAME = "branch.npz"
 VERSION = 1
-_IDS, _VERSION = "ids", "version"
+_IDS = "ids"
 
 
 @dataclass(frozen=True)
@@ -44,26 +40,18 @@ class Passages:
 
 def write_state(folder: Path, ids: Sequence[str], state: Mapping[str, Array]) -> None:
     """Keep where the branch is, and the ids of its cases so far, in order; raises EnvironmentProblem where that cannot be."""
-    out = io.BytesIO()
-    np.savez(out, allow_pickle=False, **{_VERSION: np.array(VERSION), _IDS: np.array(ids, dtype="U16"), **state})
-    replace_file(folder / NAME, out.getvalue())
+    write_kept(folder / NAME, {"version": VERSION}, {_IDS: np.array(ids, dtype="U16"), **state})
 
 
 def read_state(folder: Path) -> tuple[list[str], dict[str, Array]] | None:
     """What was kept; None where there is no such file, or none that is whole."""
-    path = folder / NAME
     try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
-            found = {name: file[name] for name in file.files}
-        if found.pop(_VERSION) != VERSION:
-            return None
-        return found.pop(_IDS).tolist(), found
-    except FileNotFoundError:
+        kept = read_kept(folder / NAME)
+    except Damaged:
         return None
-    except (zipfile.BadZipFile, KeyError, ValueError, TypeError, EOFError):
+    if kept is None or kept[0]["version"] != VERSION:
         return None
-    except OSError as error:
-        raise EnvironmentProblem(f"{path}: cannot read the file: {reason(error)}") from error
+    return kept[1].pop(_IDS).tolist(), kept[1]
 
 
 def read_passages(path: Path, parameter: str) -> Passages:

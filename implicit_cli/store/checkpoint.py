@@ -1,26 +1,25 @@
 """The file from which an outer loop goes on after a kill: all evaluations so far, and whose they are.
 
-It is a NumPy archive (npz), written whole or not at all; its pieces carry checksums. It is no result: nothing else reads it.
+It is no result: nothing else reads it.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 import time
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from implicit_cli.errors import EnvironmentProblem, InputError
+from implicit_cli.errors import InputError
 from implicit_cli.outer import Evaluation, Stored
 from implicit_cli.status import Status
-from implicit_cli.store.atomic import check_output, reason, replace_file
+from implicit_cli.store.atomic import check_output
 from implicit_cli.store.identity import NAMED, differences
+from implicit_cli.store.kept import Damaged, read_kept, write_kept
 
 VERSION = 1
 PAUSE = 2.0
@@ -41,23 +40,17 @@ class Checkpoint:
     def read(self) -> Stored:
         """What was saved; nothing where there is no file. Raises InputError where it is damaged or belongs to another run."""
         try:
-            content = self.path.read_bytes()
-        except FileNotFoundError:
-            return Stored()
-        except OSError as error:
-            raise EnvironmentProblem(f"{self.path}: cannot read the file: {reason(error)}") from error
-        try:
-            with np.load(io.BytesIO(content), allow_pickle=False) as file:
-                header = json.loads(str(file["header"]))
-                version, identity = header["version"], header["identity"]
-                arrays = {name: file[name] for name in file.files if name != "header"}
-            if version > VERSION:
-                raise InputError(f"{self.path}: version {version}, this implicit-cli reads up to {VERSION}: {_CURE}")
-            if different := list(differences(identity, self.identity)):
-                raise InputError([f"{self.path}: belongs to another run: {text}" for text in (*different[:NAMED], _CURE)])
-            return _unpacked(header, arrays)
-        except (zipfile.BadZipFile, KeyError, ValueError, TypeError, EOFError, OSError) as error:
+            kept = read_kept(self.path)
+        except Damaged as error:
             raise InputError(f"{self.path}: damaged, or no file of `implicit optimize`: remove it to start anew") from error
+        if kept is None:
+            return Stored()
+        header, arrays = kept
+        if header["version"] > VERSION:
+            raise InputError(f"{self.path}: version {header['version']}, this implicit-cli reads up to {VERSION}: {_CURE}")
+        if different := list(differences(header["identity"], self.identity)):
+            raise InputError([f"{self.path}: belongs to another run: {text}" for text in (*different[:NAMED], _CURE)])
+        return _unpacked(header, arrays)
 
     def save(self, stored: Stored) -> None:
         """Keep this, and write it unless the last writing was just now."""
@@ -68,7 +61,7 @@ class Checkpoint:
     def flush(self) -> None:
         """Write what is kept and not written yet."""
         if self._waiting.evaluations:
-            replace_file(self.path, _packed(self._waiting, self.identity))
+            write_kept(self.path, *_packed(self._waiting, self.identity))
             self._last, self._waiting = time.monotonic(), Stored()
 
     def remove(self) -> None:
@@ -77,15 +70,12 @@ class Checkpoint:
         self.path.unlink(missing_ok=True)
 
 
-def _packed(stored: Stored, identity: Mapping[str, Any]) -> bytes:
+def _packed(stored: Stored, identity: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     columns = {field.name: [getattr(one, field.name) for one in stored.evaluations] for field in dataclasses.fields(Evaluation)}
     arrays: dict[str, Any] = {name: np.array(columns.pop(name), dtype=float) for name in ARRAYS}
     arrays |= {f"solution_{index}": x for index, x in (stored.solutions or {}).items()}
     # JSON writes a float with all of its digits, and reads NaN back
-    header = {"version": VERSION, "identity": identity, "columns": columns}
-    out = io.BytesIO()
-    np.savez(out, header=np.array(json.dumps(header)), **arrays)
-    return out.getvalue()
+    return {"version": VERSION, "identity": identity, "columns": columns}, arrays
 
 
 def _unpacked(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any, Any]]) -> Stored:

@@ -60,6 +60,9 @@ class Scratch:
     def save(self, work: str, done: int, total: int, arrays: Mapping[str, Array]) -> None:
         """Nothing is kept."""
 
+    def reject(self) -> None:
+        """Nothing is here that was saved."""
+
 
 def release(array: Array) -> None:
     """Let the pages of a mapped array leave the memory; they are read again from its file."""

@@ -1,14 +1,10 @@
 """The file `plan.npz` in the folder of a sweep's parts: which cases there are, in how many shards, and what each worker is to run.
 
-It is a NumPy archive, written whole or not at all; its pieces carry checksums. Whoever has it and the parts knows how far the sweep
-is, without the spec, its data or JAX.
+Whoever has it and the parts knows how far the sweep is, without the spec, its data or JAX.
 """
 
 from __future__ import annotations
 
-import io
-import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from implicit_cli.errors import EnvironmentProblem, InputError
+from implicit_cli.errors import InputError
 from implicit_cli.status import Status
-from implicit_cli.store.atomic import reason, replace_file
+from implicit_cli.store.kept import Damaged, read_kept, write_kept
 
 NAME = "plan.npz"
 VERSION = 1
@@ -83,25 +79,19 @@ def shard_bounds(cases: int, count: int) -> NDArray[np.int64]:
 def write_shards(folder: Path, shards: Shards) -> None:
     """Write the file; raises EnvironmentProblem where that cannot be."""
     header = {"version": VERSION, "count": shards.count, "request": shards.request}
-    out = io.BytesIO()
-    np.savez(out, header=np.array(json.dumps(header)), ids=shards.ids)
-    replace_file(folder / NAME, out.getvalue())
+    write_kept(folder / NAME, header, {"ids": shards.ids})
 
 
 def read_shards(folder: Path) -> Shards:
     """What was written; raises InputError where there is no such file, or it is damaged."""
     path = Path(folder) / NAME
     try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file: `implicit sweep plan` writes it") from None
-    except OSError as error:
-        raise EnvironmentProblem(f"{path}: cannot read the file: {reason(error)}") from error
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            header, ids = json.loads(str(file["header"])), file["ids"].astype(np.uint64, casting="safe", copy=False)
-        if header["version"] > VERSION:
-            raise InputError(f"{path}: version {header['version']}, this implicit-cli reads up to {VERSION}: plan again")
-        return Shards(ids, int(header["count"]), dict(header["request"]))
-    except (zipfile.BadZipFile, KeyError, ValueError, TypeError, EOFError, OSError) as error:
+        kept = read_kept(path)
+    except Damaged as error:
         raise InputError(f"{path}: damaged, or no plan of a sweep: plan again") from error
+    if kept is None:
+        raise InputError(f"{path}: no such file: `implicit sweep plan` writes it")
+    header, arrays = kept
+    if header["version"] > VERSION:
+        raise InputError(f"{path}: version {header['version']}, this implicit-cli reads up to {VERSION}: plan again")
+    return Shards(arrays["ids"], int(header["count"]), dict(header["request"]))

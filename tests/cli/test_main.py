@@ -61,8 +61,6 @@ def test_a_reader_that_leaves_is_no_error():
 
 def test_control_c_ends_quietly_with_130():
     script = (
-        # a shell starts background jobs, such as a run of these tests, with the signal ignored
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
         "import sys, time; from implicit_cli import api, cli; "
         "api.schema = lambda: print('ready', flush=True) or time.sleep(60); sys.exit(cli.main(['schema']))"
     )

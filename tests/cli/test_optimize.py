@@ -217,6 +217,17 @@ def test_a_signal_lets_the_evaluation_end(implicit, replies, number, code):
     assert signal.getsignal(number) is before
 
 
+def test_what_nohup_ignores_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Signals("nothing") as signals:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not signals.stopped()
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_a_second_ctrl_c_acts_at_once(implicit, replies):
     replies(signal.SIGINT, twice=True)
     done = implicit("optimize", "q.yaml", "-o", "x.h5")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from implicit_cli import engine
 from implicit_cli.core import root
-from implicit_cli.engine.chunks import Chunks, column_sizes, divide, fill, overlap
+from implicit_cli.engine.chunks import Chunks, column_sizes, divide, fill, mark, overlap
 from implicit_cli.errors import InputError
 from implicit_cli.problem import Option, Output, Parameter, Problem, Unknown
 from implicit_cli.spec import load_spec
@@ -115,7 +115,7 @@ def test_blocks_are_filled_and_measured_window_by_window(tmp_path, monkeypatch):
     room = Scratch(tmp_path / "out.h5")
     block, values = room.allocate((10, 7)), np.random.default_rng(0).normal(size=(8, 4))
     block[:] = np.nan
-    fill(block, slice(1, 9), slice(2, 6), values, room)
+    filled = fill(block, slice(1, 9), slice(2, 6), values, room)
     expected = np.full((10, 7), np.nan)
     expected[1:9, 2:6] = values
     np.testing.assert_array_equal(block, expected)
@@ -123,6 +123,10 @@ def test_blocks_are_filled_and_measured_window_by_window(tmp_path, monkeypatch):
     np.testing.assert_allclose(sizes, np.linalg.norm(np.nan_to_num(expected), axis=0))
     assert found
     assert not column_sizes(block[:1], room)[1]
+    assert mark(block, slice(1, 9), slice(2, 6), room) == filled
+    assert mark(block, slice(1, 4), slice(2, 6), room) + mark(block, slice(4, 9), slice(2, 6), room) == filled
+    block[[4, 5], 3] = block[[5, 4], 3]  # two numbers that have changed places
+    assert mark(block, slice(1, 9), slice(2, 6), room) != filled
 
 
 # Chunked and whole

@@ -1,6 +1,7 @@
 """One large Jacobian survives what ends its run: chunks that are done are not computed again, and the result is the same."""
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -176,6 +177,29 @@ def test_a_block_that_is_gone_is_not_taken_for_done(begun, harm):
     with pytest.raises(InputError, match=r"-0\.bin: missing or damaged: remove .*\.blocks to start anew"):
         run(path, output)
     assert not output.exists()
+
+
+@pytest.mark.parametrize("mode", SIZES)
+def test_a_block_in_which_a_bit_has_flipped_is_not_taken_for_done(spec, tmp_path, mode, monkeypatch):
+    """Wherever it is, as far as the chunks have come."""
+    monkeypatch.setattr("implicit_cli.engine.passes.SMALL", 0)
+    path, output, chance = spec(mode), tmp_path / "out.h5", random.Random(0)
+    for _ in range(3):  # after the solve, and after two chunks
+        with pytest.raises(Interrupted):
+            run(path, output, stopped=after(1))
+    blocks = sorted((tmp_path / "out.h5.blocks").glob("*.bin"))
+    assert blocks
+    filled = [(block, place) for block in blocks for place in np.flatnonzero(np.fromfile(block, "u8"))]
+    for block, place in chance.sample(filled, 6):
+        content = block.read_bytes()
+        damaged = bytearray(content)
+        damaged[8 * place + chance.randrange(8)] ^= 1 << chance.randrange(8)
+        block.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"\.blocks: a block is damaged: remove the folder to start anew"):
+            run(path, output)
+        assert not output.exists()
+        block.write_bytes(content)
+    run(path, output)
 
 
 def test_a_link_in_the_folder_is_not_followed(begun, tmp_path):
