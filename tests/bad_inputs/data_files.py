@@ -70,6 +70,14 @@ def elsewhere(folder: Path) -> None:
         other["Q"] = EYE
 
 
+def to_come(folder: Path) -> None:
+    """The version of the format, in the ninth byte, is one that nobody has written yet."""
+    holds(EYE)(folder)
+    content = bytearray((folder / Q).read_bytes())
+    content[8] = 9
+    (folder / Q).write_bytes(content)
+
+
 def external_link(folder: Path) -> None:
     elsewhere(folder)
     wrote(lambda file: file.__setitem__("Q", h5py.ExternalLink("other.h5", "/Q")))(folder)
@@ -113,6 +121,7 @@ FILES: dict[str, Callable[[Path], None]] = {
     "a file cut short": cut,
     "a damaged header": header,
     "a damaged chunk": damaged,
+    "a version of HDF5 that is to come": to_come,
     "a folder": lambda folder: (folder / Q).mkdir(),
     "a pipe": lambda folder: os.mkfifo(folder / Q),
     "a device": lambda folder: (folder / Q).symlink_to("/dev/zero"),
