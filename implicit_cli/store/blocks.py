@@ -90,7 +90,7 @@ class Blocks(Scratch):
         try:
             reserve(file.fileno(), size)
         except OSError:
-            file.truncate(0)
+            path.unlink()
             raise
 
     def saved(self, work: str) -> tuple[int, Mapping[str, Array]]:
