@@ -103,3 +103,13 @@ def test_many_columns_have_their_residuals_estimated():
 def test_an_unknown_method_is_refused():
     with pytest.raises(ValueError, match="no linear method 'qmr'"):
         root_jvp(lambda x, t: x - t, jnp.ones(2), (jnp.ones(2),), (jnp.ones(2),), linear=Linear("qmr"))
+
+
+@pytest.mark.parametrize("method", ["gmres", "bicgstab", "lu"])
+def test_a_vjp_of_a_system_that_is_not_symmetric(method):
+    """A' by transposing products, where no factor is at hand."""
+    rng = np.random.default_rng(4)
+    A, w = rng.normal(size=(6, 6)) + 6 * np.eye(6), rng.normal(size=6)
+    found = root_vjp(lambda x, t: jnp.asarray(A) @ x - t, jnp.zeros(6), (jnp.zeros(6),), jnp.asarray(w), linear=Linear(method))
+    np.testing.assert_allclose(found.value[0], np.linalg.solve(A.T, w), rtol=1e-8)
+    assert (np.asarray(found.status) == Status.OK).all()

@@ -111,3 +111,11 @@ def test_unique_steps_aside():
     taken = {"a", "a_2"}
     assert layout.unique("b", taken.__contains__) == "b"
     assert layout.unique("a", taken.__contains__) == "a_3"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "product"),
+    [("1", "m", "m"), ("m", "1", "m"), ("1", "1", "1"), ("m", "s", "m s"), ("m", "m", "m2"), ("m/s", "m/s", "(m/s)2")],
+)
+def test_units_of_a_product(first, second, product):
+    assert layout.times(first, second) == product

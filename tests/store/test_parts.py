@@ -477,3 +477,19 @@ def small(name):
     header = Header("p", "", (), (Variable("x", ()),), (), (), (), {}, "", "{}", {})
     case = dataclasses.replace(make_case(), id=name, theta={}, solution={"x": np.array(1.0)}, outputs={}, products=(), linear=())
     return header, dataclasses.replace(case, bounds={})
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no folder with the parts of a sweep"),
+        ("{", r"sweep\.json: damaged, or no file of a sweep"),
+        ('{"identity": 3}', r"sweep\.json: damaged, or no file of a sweep"),
+        ("{}", r"sweep\.json: damaged, or no file of a sweep"),
+    ],
+)
+def test_a_folder_that_is_none_of_a_sweep(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "sweep.json").write_text(content)
+    with pytest.raises(InputError, match=message):
+        Parts.of(tmp_path)

@@ -58,7 +58,7 @@ def without_inverse(times: Product, deflate: Product, start: FloatArray, most: i
     """
     before, v, beta = np.zeros_like(start), deflate(start), 0.0
     length, floor = np.linalg.norm(v), rank_floor(start.size, start.dtype)
-    if not length > 0:
+    if not length > floor * np.linalg.norm(start):
         return 0.0, 0.0
     v = v / length
     diagonal, beside = list[float](), list[float]()

@@ -1,8 +1,12 @@
 """Both ends of a spectrum from products alone, against the spectrum itself."""
 
+from functools import partial
+
 import numpy as np
 import pytest
+from scipy.sparse.linalg import eigsh
 
+from implicit_cli.core.linear import extremes
 from implicit_cli.core.linear.extremes import without_inverse
 
 
@@ -42,3 +46,14 @@ def test_a_negative_eigenvalue_is_seen(dtype):
 def test_nothing_left_and_nothing_finite():
     assert ends(np.zeros(2), null=2) == (0.0, 0.0)
     assert without_inverse(lambda u: u * np.nan, lambda u: u, np.ones(3), 9) == (0.0, 0.0)
+
+
+def test_a_spectrum_that_is_not_reached_is_not_called_so(monkeypatch):
+    monkeypatch.setattr(extremes, "eigsh", partial(eigsh, maxiter=1))
+    found, sure = extremes.largest(lambda u: np.linspace(1.0, 2.0, 4000) * u, 4000)
+    assert not sure
+    assert found == 0.0
+
+
+def test_where_nothing_is_left_there_is_no_spectrum():
+    assert ends(np.ones(3), null=3) == (0.0, 0.0)

@@ -109,3 +109,10 @@ def test_a_lasso_with_more_features_than_a_dense_matrix_takes(rng, solve, tmp_pa
     product = found["jacobian", "", "w", "penalty"]
     np.testing.assert_allclose(product.value, J, rtol=1e-9, atol=1e-12)
     assert np.isfinite(product.bound.total).all()
+
+
+def test_a_free_part_that_is_not_finite_is_told(rng):
+    A = with_held(rng, 90, np.arange(70), -np.ones(90))
+    A[3, 5] = np.nan
+    with pytest.raises(Unsuitable, match="A is not finite"):
+        HeldSolver(operator(A), tol=1e-10)

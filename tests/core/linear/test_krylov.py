@@ -3,8 +3,13 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.linalg import block_diag
+from scipy.sparse import csr_array
 
 from implicit_cli.core.linear import choose, prepare
+from implicit_cli.core.linear.base import Unsuitable
+from implicit_cli.core.linear.krylov import KrylovSolver
+from implicit_cli.core.linear.precondition import block_jacobi
 from implicit_cli.status import Status
 
 from .operators import D, K, make, operator_of
@@ -76,3 +81,40 @@ def test_a_krylov_solve_that_stops_short_is_a_failed_column_not_a_number_to_trus
     assert (solved.status[1:] == Status.LINEAR_SOLVE_FAILED).all()
     true_residual = np.linalg.norm(A @ np.asarray(solved.value) - b, axis=0) / np.linalg.norm(b, axis=0)
     np.testing.assert_allclose(solved.relative, true_residual, rtol=1e-6, atol=1e-15)
+
+
+def solver(A, symmetric, method, gauges=None, **more):
+    d = len(A)
+    gauges = np.zeros((d, 0)) if gauges is None else gauges
+    return KrylovSolver(operator_of(A, symmetric), jnp.asarray(gauges), method=method, tol=1e-10, max_steps=100, **more)
+
+
+def test_what_an_iteration_cannot_do_is_said():
+    A = np.random.default_rng(0).normal(size=(6, 6))
+    for method in ("cg", "minres"):
+        with pytest.raises(Unsuitable, match=f"{method} needs a symmetric dF/dx"):
+            solver(A, False, method)
+    with pytest.raises(Unsuitable, match="a gauge of a non-symmetric condition needs a factorisation"):
+        solver(A, False, "gmres", np.ones((6, 1)))
+    with pytest.raises(ValueError, match="no Krylov method 'sor'"):
+        solver(A, False, "sor").solve(jnp.ones((6, 1)))
+
+
+@pytest.mark.parametrize("method", ["gmres", "bicgstab", "lsmr", "cg"])
+def test_where_all_is_a_gauge_there_is_no_singular_value(method):
+    assert solver(np.zeros((4, 4)), True, method, np.eye(4)).spectrum.sigma_min == 0.0
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_diagonal_blocks_of_a_sparse_matrix_are_those_of_its_products(symmetric):
+    rng = np.random.default_rng(2)
+    A = rng.normal(size=(11, 11)) * (rng.random((11, 11)) < 0.6)
+    A = A + A.T if symmetric else A + 3 * np.eye(11)
+    operator, U = operator_of(A, symmetric), jnp.asarray(rng.normal(size=(11, 3)))
+    one, other = (block_jacobi(operator, 4, sparse) for sparse in (None, csr_array(A)))
+    np.testing.assert_allclose(one(None, U), other(None, U), rtol=1e-12)
+    blocks = [A[i : i + 4, i : i + 4] for i in (0, 4, 8)]
+    if not symmetric:
+        np.testing.assert_allclose(one(None, U), block_diag(*map(np.linalg.inv, blocks)) @ U, rtol=1e-8)
+    with pytest.raises(Unsuitable, match="not finite"):
+        block_jacobi(operator_of(np.full((11, 11), np.inf), symmetric), 4)

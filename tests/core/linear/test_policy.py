@@ -4,7 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from implicit_cli.core.linear import METHODS, choose, prepare
+from implicit_cli.core.linear import METHODS, choose, dense, prepare
+from implicit_cli.core.linear.base import Unsuitable
+from implicit_cli.core.linear.refined import Refined
 from implicit_cli.status import Status
 
 from .operators import operator_of
@@ -153,3 +155,51 @@ def test_a_matrix_that_is_not_finite_fails_as_data():
     assert np.isnan(solved.value).all()
     assert "not finite" in solver.tried[0]
     assert solver.spectrum.sigma_min == 0.0
+
+
+def test_a_large_operator_that_may_hold_unknowns_is_looked_at_first():
+    plan = choose(5000, symmetric=False, holds=True)
+    assert (plan.method, plan.dense, plan.computes_spectrum) == ("lu_of_free", False, False)
+    assert "others may be held where they are" in plan.reason
+    assert choose(5000, symmetric=False, holds=True, gauges=True).method != "lu_of_free"
+
+
+def test_a_pattern_that_is_full_is_no_reason_for_a_sparse_factor():
+    full = np.nonzero(np.ones((200, 200)))
+    assert choose(200, symmetric=False, pattern=full).dense
+    assert choose(200, symmetric=True, definite=True, pattern=full).reason.startswith("dense Cholesky if definite")
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_a_ridge_is_on_the_diagonal_of_a_sparse_matrix_too(given):
+    A = np.diag(np.arange(1.0, 6.0)) + np.diag(np.ones(4), 1)
+    pattern = np.nonzero(A)
+    operator = operator_of(A, False, pattern, entries=(lambda p: np.asarray(p)[pattern]) if given else None)
+    solver = prepare(choose(5, symmetric=False, name="sparse_lu", pattern=pattern, ridge=0.5), operator, None, jnp.zeros((5, 0)))
+    b = np.random.default_rng(0).normal(size=(5, 2))
+    np.testing.assert_allclose(solver.solve(jnp.asarray(b)).value, np.linalg.solve(A + 0.5 * np.eye(5), b), rtol=1e-12)
+
+
+# Large dense matrices: the spectrum from the factor
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_both_ends_of_a_large_dense_spectrum_are_found_with_the_factor(symmetric, monkeypatch):
+    monkeypatch.setattr(dense, "EXACT", 20)
+    rng = np.random.default_rng(5)
+    left, right = (np.linalg.qr(rng.normal(size=(60, 60)))[0] for _ in range(2))
+    A = left @ np.diag(np.geomspace(1e-3, 7.0, 60)) @ (left if symmetric else right).T
+    found = solver_of(A, symmetric=symmetric, name="cholesky" if symmetric else "lu").spectrum
+    assert found.computed
+    assert 0.997e-3 < found.sigma_min <= 1.0001e-3
+    assert 7.0 <= found.sigma_max < 7.01
+
+
+def test_a_float32_that_cannot_do_is_told():
+    d = 6
+    plain = operator_of(np.diag(np.r_[1e-9, np.ones(d - 1)]), True)
+    inner = solver_of(np.diag(np.r_[1e-9, np.ones(d - 1)]), symmetric=True, name="lu")
+    with pytest.raises(Unsuitable, match="leaves float32 no digit"):
+        Refined(inner, plain, jnp.zeros((d, 0)), tol=1e-10)
+    with pytest.raises(Unsuitable, match="float32 finds 0 null vectors, 1 are known"):
+        Refined(inner, plain, jnp.ones((d, 1)), tol=1e-10)

@@ -3,9 +3,11 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.sparse import csc_array
 
 from implicit_cli.core.linear import choose, prepare
-from implicit_cli.core.linear.sparse import cholesky_installed
+from implicit_cli.core.linear.base import Unsuitable
+from implicit_cli.core.linear.sparse import NULL_MOST, SparseSolver, cholesky_installed
 
 from .operators import operator_of
 
@@ -88,3 +90,31 @@ def test_residuals_of_many_columns_are_those_of_F(wrong):
     true = np.linalg.norm(A @ np.asarray(solved.value) - b, axis=0) / np.linalg.norm(b, axis=0)
     np.testing.assert_allclose(solved.relative, true, rtol=1e-6, atol=1e-15)
     assert (solved.status == 0).all() == (wrong == 0.0)
+
+
+@pytest.mark.parametrize("method", ["sparse_lu", "sparse_cholesky"])
+def test_entries_that_are_not_finite_are_told(method):
+    if method == "sparse_cholesky" and not cholesky_installed():
+        pytest.skip("cholespy is not installed")
+    A = chain_of_springs(5)
+    A[2, 2] = np.nan
+    operator = operator_of(A, True, np.nonzero(A))
+    with pytest.raises(Unsuitable, match="dF/dx has entries that are not finite"):
+        SparseSolver(csc_array(A), operator, jnp.zeros((10, 0)), method=method, tol=1e-10)
+
+
+def test_more_null_vectors_than_are_looked_for_are_told():
+    d = NULL_MOST + 20
+    A = np.diag(np.r_[np.zeros(NULL_MOST + 5), np.ones(15)])
+    with pytest.raises(Unsuitable, match=r"A has \d+ or more null vectors"):
+        SparseSolver(csc_array(A), operator_of(A, True, np.nonzero(np.eye(d))), jnp.zeros((d, 0)), method="sparse_lu", tol=1e-10)
+
+
+def test_negative_eigenvalues_are_counted_without_an_inertia():
+    """[[0, 1], [1, 0]] has a negative eigenvalue, which pivots off the diagonal do not show; d is above what is decomposed."""
+    d, A = 600, np.eye(600)
+    for i in (0, 2, 4):
+        A[i : i + 2, i : i + 2] = [[0.0, 1.0 + i], [1.0 + i, 0.0]]
+    operator = operator_of(A, True, np.nonzero(A))
+    solver = SparseSolver(csc_array(A), operator, jnp.zeros((d, 0)), method="sparse_lu", tol=1e-10)
+    assert solver.spectrum.negative == 3
