@@ -91,7 +91,7 @@ class Sweep:
         """One more file of finished cases is there, of this process or of one that it started; many become one."""
         self._own.append(path)
         if len(self._own) >= MOST_FILES:
-            self._own = [self.parts.compact(self._own)]
+            self._own = self.parts.compact(self._own)
 
     def write(self, ids: Sequence[str]) -> None:
         """Make OUTPUT of these cases, which are finished, and remove the parts.

@@ -95,23 +95,26 @@ class Parts:
                 read.add(file.name)
                 yield file.name, self._read(file) or {}
 
-    def compact(self, files: Sequence[Path]) -> Path:
+    def compact(self, files: Sequence[Path]) -> list[Path]:
         """Make one file of `files`, which must be those that this process added, and delete them afterwards.
 
-        A kill in between leaves the same cases in two files, which is no fault. What is damaged is set aside and left out. Raises
-        InputError where all are, and what `merge` does.
+        A kill in between leaves the same cases in two files, which is no fault. What is damaged is set aside and left out, and so
+        is what another process has taken that ended on the same sweep: where nothing is left there is no file. Raises what `merge`
+        does.
         """
         path, own = self._new(Path(files[0]).name.rpartition("-")[0]), [Path(file) for file in files]
         try:
             merge(own, path)
         except InputError:
             sound = [file for file in own if self._read(file) is not None]
-            if not sound or len(sound) == len(own):
+            if len(sound) == len(own):
                 raise
+            if not sound:
+                return []
             merge(sound, path)
             own = sound
         self._delete(own)
-        return path
+        return [path]
 
     def merge(self, path: Path, order: Sequence[str] | None = None, also: Sequence[Path] = ()) -> MergeReport:
         """Merge all files, and `also` these, into a result at `path`, as `store.merge` does; of no files at all nothing is written.
