@@ -15,7 +15,7 @@ CODES = {signal.SIGINT: 130, signal.SIGTERM: 75, signal.SIGUSR1: 75, signal.SIGH
 
 class Signals:
     """Takes note of the first Ctrl-C, SIGTERM, SIGUSR1 or SIGHUP (the terminal has gone), so that `what` is in hand can end and be
-    saved; a second acts as ever. What the process was told to ignore, as `nohup` does, stays ignored.
+    saved; a second acts as ever. A SIGHUP that `nohup` ignores stays ignored; a job script ignores SIGUSR1 until it is heard here.
 
     Where it is not to listen `at_once`, it does so from when `stopped` is first asked: until then there is nothing to save.
     """
@@ -41,7 +41,8 @@ class Signals:
 
     def _listen(self) -> None:
         if threading.current_thread() is threading.main_thread():  # Python refuses it elsewhere
-            heard = [number for number in CODES if signal.getsignal(number) is not signal.SIG_IGN]
+            nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            heard = [number for number in CODES if not (nohup and number == signal.SIGHUP)]
             self._before = {number: signal.signal(number, self._note) for number in heard}
 
     @property
