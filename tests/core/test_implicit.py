@@ -65,3 +65,43 @@ def test_products_agree_with_their_definitions(case):
     B = jax.jacfwd(lambda t: F(p.x, t, p.data))(p.theta)
     np.testing.assert_allclose(system.B_times(p, jnp.eye(N)), B, rtol=1e-14)
     np.testing.assert_allclose(system.Bt_times(p, U), B.T @ U, rtol=1e-13)
+
+
+def test_second_derivatives_along_columns_are_those_written_by_hand(case):
+    system, p, *_ = case
+    rng = np.random.default_rng(11)
+    U, V = rng.normal(size=(D, 4)), rng.normal(size=(N, 4))
+    x = np.asarray(p.x)[:, None]
+    expected = 6 * x * U**2 - 2 * np.asarray(p.data["C"]) @ V**2
+    np.testing.assert_allclose(system.F_second(p, jnp.asarray(U), jnp.asarray(V)), expected, rtol=1e-12)
+    expected = np.stack([2 * np.sum(U**2, axis=0), 2 * U[0] * V[1]])
+    np.testing.assert_allclose(system.g_second(p, jnp.asarray(U), jnp.asarray(V)), expected, rtol=1e-12)
+    # of w' g + u' F along each pair of columns
+    w, u = rng.normal(size=M), rng.normal(size=D)
+    H_xx, H_tt = 2 * w[0] * np.eye(D) + np.diag(6 * u * x[:, 0]), -2 * np.diag(u @ np.asarray(p.data["C"]))
+    H_xt = np.zeros((D, N))
+    H_xt[0, 1] = w[1]
+    expected = U.T @ H_xx @ U + V.T @ H_tt @ V + U.T @ H_xt @ V + V.T @ H_xt.T @ U
+    found = system.L_second(p, *map(jnp.asarray, (w, u, U, V)))
+    assert found.shape == (4, 4)
+    np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_without_outputs_the_rest_is_the_same(case):
+    system, p, operator, J, _ = case
+    V = jnp.asarray(np.random.default_rng(12).normal(size=(N, 2)))
+    bare, A = system.bare, prepare(choose(D, symmetric=False), operator, None, jnp.zeros((D, 0)))
+    found = forward(bare, p, A, V)
+    assert (found.Y.shape, bare.g(p.x, p.theta, p.data).shape) == ((0, 2), (0,))
+    np.testing.assert_allclose(found.U, J @ np.asarray(V), rtol=1e-10)
+    assert system.g(p.x, p.theta, p.data).shape == (M,)
+
+
+def test_a_compiled_program_is_kept(case):
+    system, p, *_ = case
+
+    def norm(system, p):
+        return jnp.linalg.norm(system.F(p.x, p.theta, p.data))
+
+    assert system.compiled(norm) is system.compiled(norm)
+    assert float(system.compiled(norm)(p)) < 1e-12
