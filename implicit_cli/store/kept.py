@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,9 @@ def read_kept(path: Path) -> tuple[dict[str, Any], dict[str, Array]] | None:
     body, digest = content[:-_SIZE], content[-_SIZE:]
     if not body.endswith(_LENGTH) or hashlib.sha256(body).digest() != digest:
         raise Damaged(f"{path}: the checksum does not hold")
-    with np.load(io.BytesIO(content), allow_pickle=False) as file:
-        arrays = {name: file[name] for name in file.files}
-    return dict(json.loads(str(arrays.pop(_HEADER)))), arrays
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        return dict(json.loads(str(arrays.pop(_HEADER)))), arrays
+    except (zipfile.BadZipFile, KeyError, ValueError, TypeError) as error:  # signed, and none of ours
+        raise Damaged(f"{path}: {error}") from error

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from implicit_cli.errors import InputError
+from implicit_cli.store import content as signing
 from implicit_cli.store import integrity, layout, write_verification
 from implicit_cli.store.content import CONTENT
 from implicit_cli.store.guard import opened
@@ -122,3 +123,36 @@ def test_a_change_that_was_signed_again_is_named(copy):
         pass
     with pytest.raises(InputError, match=r"out\.h5: /solution changed after being written, and was signed again; run again"):
         integrity(copy)
+
+
+@pytest.mark.parametrize("size", [0, 1, 8, 24, 100])
+def test_the_hash_does_not_depend_on_the_size_of_its_pieces(finished, monkeypatch, size):
+    monkeypatch.setattr(signing, "_PIECE_BYTES", size)
+    with h5py.File(finished) as file:
+        for group in groups(file).values():
+            assert signing.content_sha256(group) == as_described(group)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "rows"),
+    [((5, 3), 48, [2, 2, 1]), ((5, 3), 47, [1] * 5), ((5, 3), 1, [1] * 5), ((4, 0), 8, [4]), ((0,), 8, [])],
+)
+def test_rows_are_read_a_few_at_a_time(monkeypatch, shape, size, rows):
+    monkeypatch.setattr(signing, "_PIECE_BYTES", size)
+    value = np.arange(np.prod(shape, dtype=int), dtype=float).reshape(shape)
+    pieces = list(signing._pieces(value, 8))
+    assert [len(piece) for piece in pieces] == rows
+    assert not pieces or np.array_equal(np.concatenate(pieces), value)
+
+
+def test_a_group_that_cannot_be_read_is_one_that_has_changed(tmp_path):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["sound/a"] = np.arange(3.0)
+        plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        plist.set_chunk((3,))
+        plist.set_filter(30_000, h5py.h5z.FLAG_OPTIONAL, (1,))
+        space = h5py.h5s.create_simple((3,))
+        made = h5py.h5d.create(file.create_group("other").id, b"a", h5py.h5t.NATIVE_DOUBLE, space, plist)
+        made.write_direct_chunk((0,), b"\0" * 24)
+        file["sound"].attrs[CONTENT] = signing.content_sha256(file["sound"])
+        assert list(signing.changed(file)) == ["/other"]

@@ -1,5 +1,7 @@
 """What a run keeps to go on from is read as it was written, or not at all."""
 
+import hashlib
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -59,6 +61,22 @@ def test_a_part_is_not_taken_for_the_whole(kept, size):
     kept.write_bytes(kept.read_bytes()[:size])
     with pytest.raises(Damaged):
         read_kept(kept)
+
+
+def test_a_pickle_is_not_read(tmp_path):
+    path = tmp_path / "state.npz"
+    write_kept(path, {}, {"x": np.array([print], dtype=object)})
+    with pytest.raises(Damaged, match="allow_pickle=False"):
+        read_kept(path)
+
+
+@pytest.mark.parametrize("body", [b"", b"no archive", b"PK\3\4"])
+def test_another_file_with_a_checksum_of_ours_is_refused(tmp_path, body):
+    path = tmp_path / "state.npz"
+    body += b"\x20\0"
+    path.write_bytes(body + hashlib.sha256(body).digest())
+    with pytest.raises(Damaged):
+        read_kept(path)
 
 
 def test_where_nothing_was_kept_there_is_nothing(tmp_path):
