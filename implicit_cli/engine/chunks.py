@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,34 +97,29 @@ def overlap(part: slice, chunk: slice) -> tuple[slice, slice] | None:
     return slice(begin - part.start, end - part.start), slice(begin - chunk.start, end - chunk.start)
 
 
-def fill(block: FloatArray, rows: slice, columns: slice, values: FloatArray, room: Room) -> NDArray[np.uint64]:
-    """`block[rows, columns] = values`, a window of rows at a time; returns the `mark` of it, as it is meant to be."""
-    step, found = _rows_in_window(values.shape[1]), np.zeros((), np.uint64)
+def fill(block: FloatArray, rows: slice, columns: slice, values: FloatArray, room: Room) -> None:
+    """`block[rows, columns] = values`, a window of rows at a time."""
+    step = _rows_in_window(values.shape[1])
     for begin in range(0, len(values), step):
         part = values[begin : begin + step]
         block[rows.start + begin : rows.start + begin + len(part), columns] = part
-        found += _mark(part, rows.start + begin, columns.start, block.shape[1])
         room.release()
-    return found
 
 
-def mark(block: FloatArray, rows: slice, columns: slice, room: Room) -> NDArray[np.uint64]:
-    """The sum, modulo 2^64, of the bits of each number in `block[rows, columns]` times an odd number that is its place.
+def mark(values: FloatArray, rows: slice, columns: slice, width: int, room: Room) -> NDArray[np.uint64]:
+    """The sum, modulo 2^64, of the bits of each number times an odd number that is its place: `values` are a block's, which is of
+    that width, at [rows, columns].
 
     Where a single number is another one, so is the sum; marks of parts add up to that of the whole.
     """
-    step, found = _rows_in_window(columns.stop - columns.start), np.zeros((), np.uint64)
-    for begin in range(rows.start, rows.stop, step):
-        found += _mark(block[begin : min(begin + step, rows.stop), columns], begin, columns.start, block.shape[1])
+    step, found = _rows_in_window(values.shape[1]), np.zeros((), np.uint64)
+    j = np.arange(columns.start, columns.stop, dtype=np.uint64)
+    for begin in range(0, len(values), step):
+        part = np.ascontiguousarray(values[begin : begin + step])
+        i = np.arange(rows.start + begin, rows.start + begin + len(part), dtype=np.uint64)
+        found += np.sum(part.view(np.uint64) * (2 * (i[:, None] * np.uint64(width) + j) + 1), dtype=np.uint64)
         room.release()
     return found
-
-
-def _mark(part: FloatArray, row: int, column: int, width: int) -> Any:
-    """Of a part that begins at (row, column) of a block with that many columns."""
-    i, j = (np.arange(first, first + size, dtype=np.uint64) for first, size in zip((row, column), part.shape, strict=True))
-    places = 2 * (i[:, None] * np.uint64(width) + j[None]) + 1
-    return np.sum(np.ascontiguousarray(part).view(np.uint64) * places, dtype=np.uint64)
 
 
 def column_sizes(block: FloatArray, room: Room) -> tuple[FloatArray, bool]:

@@ -130,7 +130,8 @@ def degeneracy(vectors: Vectors, p: Point, A: LinearSolver) -> Degeneracy:
     named = {name: np.asarray(direction) for name, direction in symmetries.items()}
     angle = 0.0
     if Z.shape[1] > len(named):
-        size = max(float(jnp.linalg.norm(system.A_times(p, Z))), float(A.spectrum.sigma_max) * float(jnp.finfo(Z.dtype).eps))
-        angle = size / float(A.spectrum.sigma_min) if float(A.spectrum.sigma_min) > 0 else np.inf
+        least, most = float(A.spectrum.sigma_min), float(A.spectrum.sigma_max)
+        size = max(float(jnp.linalg.norm(system.A_times(p, Z))), most * float(jnp.finfo(Z.dtype).eps))
+        angle = size / least if least > 0 else np.inf
     sizes = {"leak": leak, "gauge_leak": gauge_leak, "size_of_B": size_of_B, "noise": noise, "angle": angle}
     return analyse(np.asarray(Z), named, declared, **sizes)

@@ -89,12 +89,16 @@ class Pass(ABC):
             array[...] = saved[name]
         done = slice(0, min(count * self.chunks.width, self.chunks.total))
         places = {key: self._done(*key, done) for key in self.blocks}
-        found = {key: mark(self.blocks[key], *place, self.site.room) if place else 0 for key, place in places.items()}
-        return all(self._marks[key] == value for key, value in found.items())
+        return all(self._marks[key] == self._mark(key, self.blocks[key][place], *place) for key, place in places.items() if place)
 
     def _fill(self, of: str, wrt: str, rows: slice, columns: slice, values: FloatArray) -> None:
         """A part of a block, which no other chunk fills."""
-        self._marks[of, wrt] += fill(self.blocks[of, wrt], rows, columns, values, self.site.room)
+        fill(self.blocks[of, wrt], rows, columns, values, self.site.room)
+        if self.site.room.keeps:
+            self._marks[of, wrt] += self._mark((of, wrt), values, rows, columns)
+
+    def _mark(self, key: tuple[str, str], values: FloatArray, rows: slice, columns: slice) -> NDArray[np.uint64]:
+        return mark(values, rows, columns, self.blocks[key].shape[1], self.site.room)
 
     def _named(self, chunk: slice, size: int, matrices: list[FloatArray]) -> FloatArray:
         """Columns of the named directions in a chunk, in their places in a matrix (size, width); the rest is zero."""

@@ -121,13 +121,13 @@ class Blocks(Scratch):
     def _write(self) -> None:
         for array in self._arrays:
             array.flush()
-        write_kept(self.folder / "state.npz", {"identity": self._identity, **self._header}, self._state)
+        write_kept(self.folder / "state.npz", "blocks", {"identity": self._identity, **self._header}, self._state)
         self._last = time.monotonic()
 
     def _read(self) -> tuple[dict[str, Any], dict[str, Array]]:
         path = self.folder / "state.npz"
         try:
-            kept = read_kept(path)
+            kept = read_kept(path, "blocks")
         except Damaged as error:
             raise InputError(f"{path}: damaged: remove {self.folder} to start anew") from error
         if kept is None:

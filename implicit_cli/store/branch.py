@@ -40,13 +40,13 @@ class Passages:
 
 def write_state(folder: Path, ids: Sequence[str], state: Mapping[str, Array]) -> None:
     """Keep where the branch is, and the ids of its cases so far, in order; raises EnvironmentProblem where that cannot be."""
-    write_kept(folder / NAME, {"version": VERSION}, {_IDS: np.array(ids, dtype="U16"), **state})
+    write_kept(folder / NAME, "branch", {"version": VERSION}, {_IDS: np.array(ids, dtype="U16"), **state})
 
 
 def read_state(folder: Path) -> tuple[list[str], dict[str, Array]] | None:
     """What was kept; None where there is no such file, or none that is whole."""
     try:
-        kept = read_kept(folder / NAME)
+        kept = read_kept(folder / NAME, "branch")
     except Damaged:
         return None
     if kept is None or kept[0]["version"] != VERSION:

@@ -40,7 +40,7 @@ class Checkpoint:
     def read(self) -> Stored:
         """What was saved; nothing where there is no file. Raises InputError where it is damaged or belongs to another run."""
         try:
-            kept = read_kept(self.path)
+            kept = read_kept(self.path, "outer")
         except Damaged as error:
             raise InputError(f"{self.path}: damaged, or no file of `implicit optimize`: remove it to start anew") from error
         if kept is None:
@@ -61,7 +61,7 @@ class Checkpoint:
     def flush(self) -> None:
         """Write what is kept and not written yet."""
         if self._waiting.evaluations:
-            write_kept(self.path, *_packed(self._waiting, self.identity))
+            write_kept(self.path, "outer", *_packed(self._waiting, self.identity))
             self._last, self._waiting = time.monotonic(), Stored()
 
     def remove(self) -> None:

@@ -33,13 +33,9 @@ def integrity(path: Path) -> Integrity:
         found = list(changed(file))
         if found:
             raise InputError(f"{path}: {', '.join(found)} changed after being written, and was signed again; {CURE}")
-        counts = {h5py.Group: 1, h5py.Dataset: 0}
-        signed = [CONTENT in file.attrs]
-
-        def count(_: str, node: h5py.HLObject) -> None:
-            counts[type(node)] += 1
-            signed.append(CONTENT in node.attrs if isinstance(node, h5py.Group) else False)
-
-        file.visititems(count)
+        nodes: list[h5py.HLObject] = [file]
+        file.visititems(lambda _, node: nodes.append(node))
+        datasets = sum(isinstance(node, h5py.Dataset) for node in nodes)
+        signed = sum(isinstance(node, h5py.Group) and CONTENT in node.attrs for node in nodes)
         sha256 = bytes(file[layout.CHECKSUM][()])[-layout.CHECKSUM_LENGTH :].decode()
-    return Integrity(Path(path), sha256, sum(signed), counts[h5py.Dataset], Path(path).stat().st_size)
+    return Integrity(Path(path), sha256, signed, datasets, Path(path).stat().st_size)

@@ -1,6 +1,6 @@
 """Small files that a run keeps to go on from, or to be worked by others: a header and arrays, and a checksum of both.
 
-    HEADER                      a mapping, as JSON
+    HEADER                      a mapping, as JSON, and what kind of file it is
     NAME, ..                    arrays
     the archive's comment       SHA-256 of all bytes before it
 
@@ -33,17 +33,20 @@ class Damaged(ValueError):
     """The file is not what was written. Whoever reads it says what to do."""
 
 
-def write_kept(path: Path, header: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
+def write_kept(path: Path, kind: str, header: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
     """Write the file at `path`; raises EnvironmentProblem where that cannot be."""
     out = io.BytesIO()
-    content: dict[str, Any] = {_HEADER: np.array(json.dumps(header)), **arrays}
+    content: dict[str, Any] = {_HEADER: np.array(json.dumps([kind, header])), **arrays}
     np.savez(out, **content)
     body = out.getvalue()[: -len(_LENGTH)] + _LENGTH
     replace_file(path, body + hashlib.sha256(body).digest())
 
 
-def read_kept(path: Path) -> tuple[dict[str, Any], dict[str, Array]] | None:
-    """Header and arrays of the file at `path`, None where there is none; raises Damaged, or EnvironmentProblem."""
+def read_kept(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Array]] | None:
+    """Header and arrays of the file at `path`, None where there is none.
+
+    Raises Damaged, for one of another kind too, and EnvironmentProblem.
+    """
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -56,6 +59,9 @@ def read_kept(path: Path) -> tuple[dict[str, Any], dict[str, Array]] | None:
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-        return dict(json.loads(str(arrays.pop(_HEADER)))), arrays
+        found, header = json.loads(str(arrays.pop(_HEADER)))
+        if found != kind:
+            raise ValueError(f"kept for {found}, not for {kind}")
+        return dict(header), arrays
     except (zipfile.BadZipFile, KeyError, ValueError, TypeError) as error:  # signed, and none of ours
         raise Damaged(f"{path}: {error}") from error

@@ -79,14 +79,14 @@ def shard_bounds(cases: int, count: int) -> NDArray[np.int64]:
 def write_shards(folder: Path, shards: Shards) -> None:
     """Write the file; raises EnvironmentProblem where that cannot be."""
     header = {"version": VERSION, "count": shards.count, "request": shards.request}
-    write_kept(folder / NAME, header, {"ids": shards.ids})
+    write_kept(folder / NAME, "plan", header, {"ids": shards.ids})
 
 
 def read_shards(folder: Path) -> Shards:
     """What was written; raises InputError where there is no such file, or it is damaged."""
     path = Path(folder) / NAME
     try:
-        kept = read_kept(path)
+        kept = read_kept(path, "plan")
     except Damaged as error:
         raise InputError(f"{path}: damaged, or no plan of a sweep: plan again") from error
     if kept is None:

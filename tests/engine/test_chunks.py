@@ -115,7 +115,7 @@ def test_blocks_are_filled_and_measured_window_by_window(tmp_path, monkeypatch):
     room = Scratch(tmp_path / "out.h5")
     block, values = room.allocate((10, 7)), np.random.default_rng(0).normal(size=(8, 4))
     block[:] = np.nan
-    filled = fill(block, slice(1, 9), slice(2, 6), values, room)
+    fill(block, slice(1, 9), slice(2, 6), values, room)
     expected = np.full((10, 7), np.nan)
     expected[1:9, 2:6] = values
     np.testing.assert_array_equal(block, expected)
@@ -123,10 +123,15 @@ def test_blocks_are_filled_and_measured_window_by_window(tmp_path, monkeypatch):
     np.testing.assert_allclose(sizes, np.linalg.norm(np.nan_to_num(expected), axis=0))
     assert found
     assert not column_sizes(block[:1], room)[1]
-    assert mark(block, slice(1, 9), slice(2, 6), room) == filled
-    assert mark(block, slice(1, 4), slice(2, 6), room) + mark(block, slice(4, 9), slice(2, 6), room) == filled
+
+    def marked(rows):
+        return mark(block[rows, 2:6], rows, slice(2, 6), 7, room)
+
+    filled = mark(values, slice(1, 9), slice(2, 6), 7, room)
+    assert marked(slice(1, 9)) == filled
+    assert marked(slice(1, 4)) + marked(slice(4, 9)) == filled
     block[[4, 5], 3] = block[[5, 4], 3]  # two numbers that have changed places
-    assert mark(block, slice(1, 9), slice(2, 6), room) != filled
+    assert marked(slice(1, 9)) != filled
 
 
 # Chunked and whole

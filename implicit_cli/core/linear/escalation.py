@@ -53,10 +53,8 @@ class Chain:
         """Of the method in charge; an iteration that does not find the smallest singular value gives way."""
         found = self._last.spectrum
         while not (found.computed or found.sigma_min > 0):
-            before = self._path[-1] if self._path else "nothing"
-            if not self._advance():
+            if not self._give_way("the smallest singular value was not found"):
                 break
-            self._tried += (f"{before}: the smallest singular value was not found",)
             found = self._last.spectrum
         return found
 
@@ -83,16 +81,22 @@ class Chain:
             self._solver = _Nothing(self._d)
         return False
 
+    def _give_way(self, why: str) -> bool:
+        """The next method takes over, and what the one in charge did not do is kept; False where there is none."""
+        before = self._path[-1] if self._path else "nothing"
+        if not self._advance():
+            return False
+        self._tried += (f"{before}: {why}",)
+        return True
+
     def solve(self, b: Matrix, *, transpose: bool = False) -> Solved:
         solved = self._last.solve(b, transpose=transpose)
         while (solved.status != Status.OK).any():
             bad = np.flatnonzero(solved.status != Status.OK)
             found = f"relative residual {np.max(solved.relative[bad]):.1e} on {bad.size} of {b.shape[1]} right-hand sides"
             steps = int(solved.steps[bad].max(initial=0))
-            before = self._path[-1] if self._path else "nothing"
-            if not self._advance():
+            if not self._give_way(found + (f" after {steps} steps" if steps > 1 else "")):
                 break
-            self._tried += (f"{before}: {found}" + (f" after {steps} steps" if steps > 1 else ""),)
             solved = _merge(solved, bad, self._last.solve(b[:, bad], transpose=transpose))
         return solved._replace(method=self.method)
 
